@@ -1,0 +1,38 @@
+# make: the targets. `make run` and `make test` are all that a fresh machine needs; Rust is expected to be there.
+SHELL := /bin/bash
+export PATH := $(PATH):$(HOME)/.cargo/bin
+EDS := target/release/eds
+.DEFAULT_GOAL := help
+.PHONY: help setup build run test check demo bench release clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+setup: ## install what is missing (PostgreSQL, Redis, npm, curl) and fetch the R4 definitions
+	@scripts/setup
+
+build: setup ## the release binary
+	cargo build --release --locked
+
+run: build ## start it with a private PostgreSQL and the sample population, until Ctrl-C
+	@scripts/run $(EDS)
+
+test: setup ## all tests; T=name for those with that name
+	cargo test --locked $(T)
+
+check: setup ## formatting, lints, documentation
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+
+demo: build ## the story of a document: two servers, two regions, both killed, nothing lost
+	@scripts/demo $(EDS)
+
+bench: build ## the figures to reach, measured here
+	cargo run --release --locked --manifest-path bench/Cargo.toml -- $(ARGS)
+
+release: check test build ## everything checked, then the binary and its SHA-256
+	@cd target/release && sha256sum eds
+
+clean: ## remove what was built; the data folder stays
+	cargo clean

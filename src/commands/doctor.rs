@@ -1,0 +1,95 @@
+//! `eds doctor`: looks at everything that a server needs and says in words what is wrong and how to mend it.
+
+use crate::commands::Database;
+use crate::commands::told;
+use crate::config::Config;
+use crate::fhir::definitions::definitions;
+use crate::search::parameters::Registry;
+use crate::store;
+use sqlx::PgPool;
+use std::net::TcpListener;
+
+/// The oldest PostgreSQL that we run on, as `server_version_num`.
+const POSTGRES_MIN: i32 = 150_000;
+
+/// Errors: how many checks failed; each is told as it is made.
+pub async fn doctor(config: Config) -> Result<(), String> {
+    let mut failed = 0;
+    let mut tell = |what: &str, result: Result<String, String>| match result {
+        Ok(good) => println!("ok    {what}: {good}"),
+        Err(bad) => {
+            failed += 1;
+            println!("WRONG {what}: {bad}");
+        }
+    };
+    tell("settings", Ok("they can be read".to_owned()));
+    tell("serving", config.may_serve().map(|()| format!("development mode on {}", config.server.listen)));
+    let port = TcpListener::bind(config.server.listen);
+    tell("address", port.map(|_| "free".to_owned()).map_err(|e| format!("{}: {e}; is a server running already?", config.server.listen)));
+    let registry = Registry::load(definitions());
+    tell("definitions", registry.map(|r| format!("R4 4.0.1, {} resource types", r.definitions.resource_types().len())));
+    match Database::open(&config).await {
+        Err(error) => tell("database", Err(error)),
+        Ok(database) => {
+            match store::connect(&database.settings, 1, "auto").await {
+                Err(outcome) => tell("database", Err(told(outcome))),
+                Ok(pool) => {
+                    for (what, result) in check_database(&pool).await {
+                        tell(what, result);
+                    }
+                    pool.close().await;
+                }
+            }
+            database.close().await;
+        }
+    }
+    tell("redis", redis(&config).await);
+    if failed == 0 { Ok(()) } else { Err(format!("{failed} of the checks failed")) }
+}
+
+async fn check_database(pool: &PgPool) -> Vec<(&'static str, Result<String, String>)> {
+    let setting = async |name: &'static str| {
+        let value: Result<String, _> = sqlx::query_scalar("select current_setting($1)").bind(name).fetch_one(pool).await;
+        value.map_err(|e| told(store::database_error(e)))
+    };
+    let version = setting("server_version_num").await.and_then(|v| match v.parse::<i32>() {
+        Ok(number) if number >= POSTGRES_MIN => Ok(format!("PostgreSQL {}", number / 10_000)),
+        _ => Err(format!("PostgreSQL {v} is too old: 15 or later is needed")),
+    });
+    let synchronous = setting("synchronous_commit").await.and_then(|v| match v.as_str() {
+        "off" => Err("synchronous_commit is off: an acknowledged write could be lost".to_owned()),
+        _ => Ok(v),
+    });
+    let fsync = setting("fsync").await.and_then(|v| if v == "on" { Ok(v) } else { Err("fsync is off: a crash would damage the data".to_owned()) });
+    let encoding = setting("server_encoding").await.and_then(|v| if v == "UTF8" { Ok(v) } else { Err(format!("the encoding is {v}: it must be UTF8")) });
+    let trigrams: Result<bool, _> = sqlx::query_scalar("select exists (select from pg_available_extensions where name = 'pg_trgm')").fetch_one(pool).await;
+    let trigrams = match trigrams {
+        Ok(true) => Ok("available".to_owned()),
+        Ok(false) => Err("not available: install PostgreSQL's contrib package".to_owned()),
+        Err(error) => Err(told(store::database_error(error))),
+    };
+    let migrated: Result<bool, _> = sqlx::query_scalar("select to_regclass('resource') is not null").fetch_one(pool).await;
+    let migrated = match migrated {
+        Ok(true) => Ok("there".to_owned()),
+        Ok(false) => Ok("not there yet: the first `eds serve` or `eds migrate` makes it".to_owned()),
+        Err(error) => Err(told(store::database_error(error))),
+    };
+    vec![
+        ("database", version),
+        ("synchronous_commit", synchronous),
+        ("fsync", fsync),
+        ("encoding", encoding),
+        ("pg_trgm", trigrams),
+        ("schema", migrated),
+    ]
+}
+
+async fn redis(config: &Config) -> Result<String, String> {
+    if config.redis.url.is_empty() {
+        return Ok("not configured: this node needs none".to_owned());
+    }
+    let client = redis::Client::open(config.redis.url.to_string()).map_err(|_| "redis.url cannot be read".to_owned())?;
+    let mut connection = client.get_multiplexed_async_connection().await.map_err(|e| format!("not reached: {}", e.category()))?;
+    let pong: Result<String, _> = redis::cmd("PING").query_async(&mut connection).await;
+    pong.map(|_| "answers".to_owned()).map_err(|e| format!("does not answer: {}", e.category()))
+}

@@ -1,0 +1,120 @@
+//! The commands, and the only wiring: from settings to a running [`Service`].
+
+pub mod doctor;
+pub mod import;
+pub mod maintain;
+pub mod serve;
+
+use crate::clock::Clock;
+use crate::config;
+use crate::config::Config;
+use crate::fhir::definitions::definitions;
+use crate::interaction::Service;
+use crate::outcome::Outcome;
+use crate::policy::Policy;
+use crate::search::cursor::CursorKey;
+use crate::search::parameters::Registry;
+use crate::search::parse::Limits;
+use crate::search::parse::Total;
+use crate::store::Settings;
+use crate::store::Store;
+use crate::store::cluster;
+use crate::store::cluster::Cluster;
+use crate::store::database_error;
+use crate::store::read::Reader;
+use crate::store::writer::Writer;
+use crate::validate;
+use crate::validate::ProfilePolicies;
+use crate::validate::Validator;
+use std::sync::Arc;
+
+/// The database that the settings name, or a private one that stops with this process.
+pub struct Database {
+    pub settings: Settings,
+    cluster: Option<Cluster>,
+}
+
+impl Database {
+    /// Errors: a text for the operator.
+    pub async fn open(config: &Config) -> Result<Database, String> {
+        let cluster = match config.database.url.is_empty() {
+            true => Some(cluster::start(&config.data_dir()?).await?),
+            false => None,
+        };
+        let url = cluster.as_ref().map_or_else(|| config.database.url.to_string(), Cluster::url);
+        let settings = Settings {
+            url,
+            pool_size_max: config.database.pool_size_max,
+            pool_wait_ms: config.database.pool_wait_ms,
+            statement_timeout_ms: config.database.statement_timeout_ms,
+        };
+        Ok(Database { settings, cluster })
+    }
+
+    pub async fn close(self) {
+        if let Some(cluster) = self.cluster {
+            cluster.stop().await;
+        }
+    }
+}
+
+/// Everything that interactions need, on an open database. Errors: a text for the operator.
+pub async fn service(config: &Config, database: &Settings) -> Result<Service, String> {
+    let definitions = definitions();
+    let registry = Arc::new(Registry::load(definitions)?);
+    let validator = Arc::new(Validator::load(definitions, policies(config))?);
+    let store = Store::open(database, registry, Clock::System).await.map_err(told)?;
+    let key: Vec<u8> = sqlx::query_scalar("select cursor_key from repository").fetch_one(&store.points).await.map_err(|e| told(database_error(e)))?;
+    Ok(Service {
+        writer: Writer::start(store.clone()),
+        reader: Reader::start(store.clone()),
+        validator,
+        limits: Arc::new(limits(config)),
+        cursor_key: Arc::new(CursorKey::new(&key).map_err(told)?),
+        bundle_entries_max: config.bundle.entries_max,
+        policy: Policy::NotWithdrawn,
+        store,
+    })
+}
+
+fn limits(config: &Config) -> Limits {
+    let base_url = match config.server.base_url.as_str() {
+        "" => String::new(),
+        base => format!("{base}/fhir"),
+    };
+    Limits {
+        parameters_max: config.search.parameters_max,
+        values_max: config.search.values_max,
+        chain_depth_max: config.search.chain_depth_max,
+        page_entries_default: config.search.page_entries_default,
+        page_entries_max: config.search.page_entries_max,
+        includes_max: config.search.includes_max,
+        total_default: match config.search.total_default {
+            config::Total::None => Total::None,
+            config::Total::Estimate => Total::Estimate,
+            config::Total::Accurate => Total::Accurate,
+        },
+        base_url,
+    }
+}
+
+/// The policy of each of our profiles: as named, or the default.
+fn policies(config: &Config) -> ProfilePolicies {
+    let policy = |policy| match policy {
+        config::Policy::Reject => validate::Policy::Reject,
+        config::Policy::Warn => validate::Policy::Warn,
+        config::Policy::Off => validate::Policy::Off,
+    };
+    ProfilePolicies {
+        default: policy(config.validation.policy_default),
+        policies: config.validation.policies.iter().map(|p| (p.profile.clone(), policy(p.policy))).collect(),
+    }
+}
+
+/// An outcome in words, with what is for operators only.
+pub fn told(outcome: Outcome) -> String {
+    match &outcome.internal {
+        Some(internal) => format!("{}: {internal}", outcome.summary()),
+        None => outcome.summary(),
+    }
+}

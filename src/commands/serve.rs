@@ -1,0 +1,98 @@
+//! `eds serve`: everything started in order, stopped in the reverse one.
+
+use crate::commands::Database;
+use crate::commands::service;
+use crate::commands::told;
+use crate::config::Config;
+use crate::delivery::Delivery;
+use crate::http;
+use crate::http::Gateway;
+use crate::interaction::Service;
+use crate::interaction::capability;
+use crate::interaction::ingestion::Ingestion;
+use std::io::Write;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+
+/// How often types that have samples enough are given a dictionary.
+const TRAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs until SIGTERM or SIGINT: then finishes what runs, answers 503 to what comes, and stops.
+pub async fn serve(config: Config) -> Result<(), String> {
+    config.may_serve()?;
+    tracing::warn!("DEVELOPMENT MODE: authentication is OFF. Whoever reaches {} on this machine may read and write everything", config.server.listen);
+    // Bound before the database starts: a port that is taken is told at once.
+    let listener = TcpListener::bind(config.server.listen).map_err(|e| format!("server.listen {}: {e}", config.server.listen))?;
+    let address = listener.local_addr().map_err(|e| e.to_string())?;
+    let database = Database::open(&config).await?;
+    let outcome = run(&config, &database, listener, address).await;
+    database.close().await;
+    outcome
+}
+
+async fn run(config: &Config, database: &Database, listener: TcpListener, address: std::net::SocketAddr) -> Result<(), String> {
+    let service = service(config, &database.settings).await?;
+    let ingestion = Ingestion::start(service.clone(), &config.ingestion).await.map_err(told)?;
+    let delivery = Delivery::start(&service, &config.delivery, &config.pertinence, &config.redis.url).await.map_err(told)?;
+    tokio::spawn(train_dictionaries(service.clone()));
+    let gateway = Arc::new(Gateway {
+        capability: capability::statement(&service, service.store.clock.now()).map_err(told)?,
+        service: service.clone(),
+        ingestion,
+        delivery: delivery.clone(),
+        base_url: config.server.base_url.clone(),
+        is_stopping: AtomicBool::new(false),
+        running: AtomicUsize::new(0),
+    });
+    let settings = http::Settings {
+        body_bytes_max: config.server.body_bytes_max,
+        workers: config.server.workers,
+        shutdown_timeout_s: config.server.shutdown_timeout_s,
+    };
+    let server = http::server(listener, gateway.clone(), &settings).map_err(|e| format!("the HTTP server: {e}"))?;
+    if let Some(metrics) = config.metrics.listen {
+        tokio::spawn(http::metrics::server(metrics).map_err(told)?);
+    }
+    let handle = server.handle();
+    let mut server = tokio::spawn(server);
+    println!("listening on http://{address}");
+    // Whoever waits for that line reads a pipe.
+    std::io::stdout().flush().map_err(|e| e.to_string())?;
+    let (mut term, mut int) = (signal(SignalKind::terminate()).map_err(|e| e.to_string())?, signal(SignalKind::interrupt()).map_err(|e| e.to_string())?);
+    tokio::select! {
+        ended = &mut server => return Err(format!("the HTTP server ended: {ended:?}")),
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tracing::info!("stopping");
+    gateway.is_stopping.store(true, Ordering::Relaxed);
+    let begin = Instant::now();
+    while gateway.running.load(Ordering::Relaxed) > 0 && begin.elapsed() < Duration::from_secs(settings.shutdown_timeout_s) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    handle.stop(true).await;
+    delivery.stop().await;
+    service.store.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn train_dictionaries(service: Service) {
+    let mut every = tokio::time::interval(TRAIN_EVERY);
+    loop {
+        every.tick().await;
+        match service.store.bodies.train(&service.store.points).await {
+            Ok(0) => {}
+            Ok(trained) => tracing::info!(trained, "dictionaries trained"),
+            Err(sqlx::Error::PoolClosed) => return,
+            Err(error) => tracing::warn!(error = %crate::store::database_error(error).internal.unwrap_or_default(), "dictionaries could not be stored"),
+        }
+    }
+}

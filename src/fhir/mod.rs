@@ -1,0 +1,11 @@
+//! FHIR as data: JSON text, definitions, dates, references, identifiers. No I/O.
+//! Spec: <https://hl7.org/fhir/R4/>.
+
+pub mod codice_fiscale;
+pub mod datetime;
+pub mod definitions;
+pub mod identity;
+pub mod json;
+pub mod links;
+pub mod resource;
+pub mod systems;

@@ -1,0 +1,176 @@
+//! Requests into what interactions take, replies and outcomes into responses.
+//! Spec: <https://hl7.org/fhir/R4/http.html#mime-type>, <https://hl7.org/fhir/R4/http.html#ops>.
+//! Not supported: XML, Turtle.
+
+use crate::http::Gateway;
+use crate::interaction::Reply;
+use crate::interaction::pairs;
+use crate::outcome::Category;
+use crate::outcome::Outcome;
+use crate::outcome::operation_outcome;
+use crate::search::parse::Handling;
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::HttpResponseBuilder;
+use actix_web::error::PayloadError;
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use actix_web::web::Bytes;
+use chrono::DateTime;
+use chrono::Utc;
+
+const FHIR_JSON: &str = "application/fhir+json; charset=utf-8";
+
+/// What `Prefer: return=` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    Default,
+    Minimal,
+    Representation,
+    OperationOutcome,
+}
+
+pub fn header<'r>(request: &'r HttpRequest, name: &str) -> Option<&'r str> {
+    request.headers().get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Where clients reach FHIR: the configured address, or the one this request came to. Without a final slash.
+pub fn base(gateway: &Gateway, request: &HttpRequest) -> String {
+    if !gateway.base_url.is_empty() {
+        return format!("{}/fhir", gateway.base_url);
+    }
+    let connection = request.connection_info();
+    format!("{}://{}/fhir", connection.scheme(), connection.host())
+}
+
+/// Errors: 406 when the client accepts no JSON.
+pub fn check_accept(request: &HttpRequest) -> Result<(), Outcome> {
+    let not_acceptable = || Outcome::new(Category::NotAcceptable, "not-supported", "This server answers in JSON (application/fhir+json) only");
+    if let Some((_, format)) = pairs(request.query_string()).into_iter().find(|(name, _)| name == "_format") {
+        return match format.as_str() {
+            "json" | "text/json" | "application/json" | "application/fhir+json" | "application/fhir json" => Ok(()),
+            _ => Err(not_acceptable()),
+        };
+    }
+    let Some(accept) = header(request, "accept") else { return Ok(()) };
+    let accepts = |part: &str| {
+        let kind = part.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        matches!(kind.as_str(), "*/*" | "application/*" | "application/json" | "application/fhir+json" | "text/json")
+    };
+    if accept.split(',').any(accepts) { Ok(()) } else { Err(not_acceptable()) }
+}
+
+/// The body of a write. Errors: 413, 415, 400.
+pub fn json_body(request: &HttpRequest, body: Result<Bytes, actix_web::Error>) -> Result<Bytes, Outcome> {
+    let kind = header(request, "content-type").unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    if !matches!(kind.as_str(), "application/fhir+json" | "application/json" | "text/json") {
+        let text = "Send JSON, with Content-Type: application/fhir+json";
+        return Err(Outcome::new(Category::UnsupportedMediaType, "not-supported", text));
+    }
+    read_body(body)
+}
+
+/// Errors: 413 for a body that is too large, compressed or not; 400 for one that cannot be read.
+pub fn read_body(body: Result<Bytes, actix_web::Error>) -> Result<Bytes, Outcome> {
+    body.map_err(|error| match error.as_error::<PayloadError>() {
+        Some(PayloadError::Overflow) => Outcome::new(Category::TooLarge, "too-long", "The body is larger than the server takes (server.body_bytes_max)"),
+        _ => Outcome::invalid("The body could not be read to its end, or its Content-Encoding is not what it says").with_code("structure"),
+    })
+}
+
+pub fn handling(request: &HttpRequest) -> Handling {
+    let lenient = header(request, "prefer").is_some_and(|p| p.split([',', ';']).any(|part| part.trim() == "handling=lenient"));
+    if lenient { Handling::Lenient } else { Handling::Strict }
+}
+
+pub fn wanted(request: &HttpRequest) -> Wanted {
+    let prefer = header(request, "prefer").unwrap_or("");
+    let wanted = prefer.split([',', ';']).find_map(|part| part.trim().strip_prefix("return="));
+    match wanted {
+        Some("minimal") => Wanted::Minimal,
+        Some("representation") => Wanted::Representation,
+        Some("OperationOutcome") => Wanted::OperationOutcome,
+        _ => Wanted::Default,
+    }
+}
+
+/// The response to a read or a search: 304 when the client has this version already.
+pub fn read_response(request: &HttpRequest, reply: Reply) -> HttpResponse {
+    if is_not_modified(request, &reply) {
+        let mut builder = HttpResponse::build(StatusCode::NOT_MODIFIED);
+        version_headers(&mut builder, &reply);
+        return builder.finish();
+    }
+    let mut builder = HttpResponse::build(status(reply.status));
+    version_headers(&mut builder, &reply);
+    builder.insert_header((header::CONTENT_TYPE, FHIR_JSON));
+    builder.body(reply.body.unwrap_or_default())
+}
+
+/// The response to a write.
+pub fn write_response(gateway: &Gateway, request: &HttpRequest, reply: Reply) -> HttpResponse {
+    let mut builder = HttpResponse::build(status(reply.status));
+    version_headers(&mut builder, &reply);
+    if let Some(location) = &reply.location {
+        builder.insert_header((header::LOCATION, format!("{}/{location}", base(gateway, request))));
+    }
+    builder.insert_header((header::CONTENT_TYPE, FHIR_JSON));
+    match (wanted(request), reply.body) {
+        (Wanted::Minimal, _) | (Wanted::Default | Wanted::Representation, None) => builder.finish(),
+        (Wanted::OperationOutcome, _) if !reply.remarks.is_empty() => builder.body(operation_outcome(&reply.remarks)),
+        (Wanted::OperationOutcome, _) => builder.body(operation_outcome(&[crate::outcome::Issue {
+            severity: crate::outcome::Severity::Information,
+            code: "informational",
+            expression: String::new(),
+            text: "Done; nothing to remark".to_owned(),
+        }])),
+        (_, Some(body)) => builder.body(body),
+    }
+}
+
+/// A resource that has no version: metadata, an OperationOutcome, a Bundle.
+pub fn plain_response(body: String) -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CONTENT_TYPE, FHIR_JSON)).body(body)
+}
+
+/// The response to a failure, as an OperationOutcome. What is internal is logged here, once.
+pub fn failure(outcome: &Outcome) -> HttpResponse {
+    log_internal(outcome);
+    let mut builder = HttpResponse::build(status(outcome.status()));
+    if outcome.category == Category::Unavailable {
+        builder.insert_header((header::RETRY_AFTER, "1"));
+    }
+    builder.insert_header((header::CONTENT_TYPE, FHIR_JSON)).body(outcome.to_json())
+}
+
+pub fn log_internal(outcome: &Outcome) {
+    if let Some(internal) = &outcome.internal {
+        tracing::error!(status = outcome.status(), internal, "request failed");
+    }
+}
+
+pub fn status(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+fn version_headers(builder: &mut HttpResponseBuilder, reply: &Reply) {
+    if let Some(version) = reply.version {
+        builder.insert_header((header::ETAG, format!("W/\"{version}\"")));
+    }
+    if let Some(updated) = reply.updated {
+        builder.insert_header((header::LAST_MODIFIED, updated.format("%a, %d %b %Y %H:%M:%S GMT").to_string()));
+    }
+}
+
+fn is_not_modified(request: &HttpRequest, reply: &Reply) -> bool {
+    let Some(version) = reply.version else { return false };
+    if let Some(tags) = header(request, "if-none-match") {
+        let same = |tag: &str| tag.trim().trim_start_matches("W/").trim_matches('"') == version.to_string();
+        return tags.split(',').any(|tag| tag.trim() == "*" || same(tag));
+    }
+    let since = header(request, "if-modified-since").and_then(|text| DateTime::parse_from_rfc2822(text).ok());
+    match (since, reply.updated) {
+        (Some(since), Some(updated)) => updated.timestamp() <= since.with_timezone(&Utc).timestamp(),
+        _ => false,
+    }
+}

@@ -1,0 +1,211 @@
+//! Handlers of FHIR's RESTful API: from the request to an interaction, and back. Spec: <https://hl7.org/fhir/R4/http.html>.
+
+use crate::http::Gateway;
+use crate::http::codec;
+use crate::http::codec::base;
+use crate::http::codec::check_accept;
+use crate::http::codec::failure;
+use crate::http::codec::handling;
+use crate::http::codec::header;
+use crate::http::codec::json_body;
+use crate::http::codec::plain_response;
+use crate::http::codec::read_response;
+use crate::http::codec::write_response;
+use crate::interaction::history;
+use crate::interaction::pairs;
+use crate::interaction::read as reading;
+use crate::interaction::search as searching;
+use crate::interaction::transaction::Return;
+use crate::interaction::transaction::transaction as carry_out;
+use crate::interaction::transaction_read::precondition;
+use crate::interaction::write as writing;
+use crate::outcome::Category;
+use crate::outcome::Outcome;
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::web::Bytes;
+use actix_web::web::Data;
+use actix_web::web::Path;
+
+type Body = Result<Bytes, actix_web::Error>;
+type Answer = Result<HttpResponse, Outcome>;
+
+/// Every handler here ends in this: an outcome becomes a response in one place.
+fn answer(result: Answer) -> HttpResponse {
+    result.unwrap_or_else(|outcome| failure(&outcome))
+}
+
+pub async fn metadata(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
+    answer(check_accept(&request).map(|()| plain_response(gateway.capability.replace("{base}", &base(&gateway, &request)))))
+}
+
+pub async fn read(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String)>) -> HttpResponse {
+    let run = async {
+        check_accept(&request)?;
+        Ok(read_response(&request, reading::read(&gateway.service, &path.0, &path.1).await?))
+    };
+    answer(run.await)
+}
+
+pub async fn vread(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String, String)>) -> HttpResponse {
+    let run = async {
+        check_accept(&request)?;
+        Ok(read_response(&request, reading::vread(&gateway.service, &path.0, &path.1, &path.2).await?))
+    };
+    answer(run.await)
+}
+
+pub async fn create(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>, body: Body) -> HttpResponse {
+    let run = async {
+        check_accept(&request)?;
+        let body = json_body(&request, body)?;
+        let reply = writing::create(&gateway.service, &path, &body, header(&request, "if-none-exist")).await?;
+        Ok(write_response(&gateway, &request, reply))
+    };
+    answer(run.await)
+}
+
+pub async fn update(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String)>, body: Body) -> HttpResponse {
+    let run = async {
+        check_accept(&request)?;
+        let body = json_body(&request, body)?;
+        let precondition = precondition(header(&request, "if-match"), header(&request, "if-none-match"))?;
+        let reply = writing::update(&gateway.service, &path.0, &path.1, &body, precondition).await?;
+        Ok(write_response(&gateway, &request, reply))
+    };
+    answer(run.await)
+}
+
+pub async fn conditional_update(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>, body: Body) -> HttpResponse {
+    let run = async {
+        check_accept(&request)?;
+        let body = json_body(&request, body)?;
+        let precondition = precondition(header(&request, "if-match"), header(&request, "if-none-match"))?;
+        let reply = writing::conditional_update(&gateway.service, &path, request.query_string(), &body, precondition).await?;
+        Ok(write_response(&gateway, &request, reply))
+    };
+    answer(run.await)
+}
+
+pub async fn delete(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String)>) -> HttpResponse {
+    let run = async {
+        let precondition = precondition(header(&request, "if-match"), None)?;
+        let reply = writing::delete(&gateway.service, &path.0, &path.1, precondition).await?;
+        Ok(write_response(&gateway, &request, reply))
+    };
+    answer(run.await)
+}
+
+pub async fn conditional_delete(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>) -> HttpResponse {
+    let run = async {
+        let reply = writing::conditional_delete(&gateway.service, &path, request.query_string()).await?;
+        Ok(write_response(&gateway, &request, reply))
+    };
+    answer(run.await)
+}
+
+pub async fn search(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>) -> HttpResponse {
+    let run = async {
+        check_accept(&request)?;
+        let base = base(&gateway, &request);
+        let reply = searching::search(&gateway.service, &base, &path, request.query_string(), None, handling(&request)).await?;
+        Ok(read_response(&request, reply))
+    };
+    answer(run.await)
+}
+
+/// `POST [type]/_search`: the parameters of the form and of the URL together.
+pub async fn search_by_post(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>, body: Body) -> HttpResponse {
+    let run = async {
+        check_accept(&request)?;
+        let kind = header(&request, "content-type").unwrap_or("");
+        if !kind.starts_with("application/x-www-form-urlencoded") {
+            let text = "POST _search takes a form: Content-Type: application/x-www-form-urlencoded";
+            return Err(Outcome::new(Category::UnsupportedMediaType, "not-supported", text));
+        }
+        let body = codec::read_body(body)?;
+        let form = std::str::from_utf8(&body).map_err(|_| Outcome::invalid("The form is not UTF-8"))?;
+        let both = [request.query_string(), form.trim()].iter().filter(|q| !q.is_empty()).copied().collect::<Vec<_>>().join("&");
+        let base = base(&gateway, &request);
+        Ok(read_response(&request, searching::search(&gateway.service, &base, &path, &both, None, handling(&request)).await?))
+    };
+    answer(run.await)
+}
+
+pub async fn search_compartment(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String, String)>) -> HttpResponse {
+    let run = async {
+        check_accept(&request)?;
+        let (compartment, id, type_name) = path.into_inner();
+        let base = base(&gateway, &request);
+        let within = Some((compartment.as_str(), id.as_str()));
+        Ok(read_response(&request, searching::search(&gateway.service, &base, &type_name, request.query_string(), within, handling(&request)).await?))
+    };
+    answer(run.await)
+}
+
+pub async fn transaction(gateway: Data<Gateway>, request: HttpRequest, body: Body) -> HttpResponse {
+    let run = async {
+        check_accept(&request)?;
+        let body = json_body(&request, body)?;
+        let wanted = match codec::wanted(&request) {
+            codec::Wanted::Representation => Return::Representation,
+            _ => Return::Minimal,
+        };
+        let reply = carry_out(&gateway.service, &base(&gateway, &request), &body, wanted, handling(&request)).await?;
+        Ok(plain_response(reply.body.unwrap_or_default()))
+    };
+    answer(run.await)
+}
+
+pub async fn instance_history(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String)>) -> HttpResponse {
+    let run = async {
+        check_accept(&request)?;
+        let reply = history::instance(&gateway.service, &base(&gateway, &request), &path.0, &path.1, request.query_string()).await?;
+        Ok(read_response(&request, reply))
+    };
+    answer(run.await)
+}
+
+pub async fn type_history(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>) -> HttpResponse {
+    let run = async {
+        check_accept(&request)?;
+        let reply = history::changes(&gateway.service, &base(&gateway, &request), Some(&path), request.query_string()).await?;
+        Ok(read_response(&request, reply))
+    };
+    answer(run.await)
+}
+
+pub async fn system_history(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
+    let run = async {
+        check_accept(&request)?;
+        let reply = history::changes(&gateway.service, &base(&gateway, &request), None, request.query_string()).await?;
+        Ok(read_response(&request, reply))
+    };
+    answer(run.await)
+}
+
+pub async fn validate(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>, body: Body) -> HttpResponse {
+    answer(run_validation(&gateway, &request, &path, body))
+}
+
+pub async fn validate_instance(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String)>, body: Body) -> HttpResponse {
+    answer(run_validation(&gateway, &request, &path.0, body))
+}
+
+fn run_validation(gateway: &Gateway, request: &HttpRequest, type_name: &str, body: Body) -> Answer {
+    check_accept(request)?;
+    let body = json_body(request, body)?;
+    let profile = pairs(request.query_string()).into_iter().find(|(name, _)| name == "profile").map(|(_, value)| value);
+    let reply = writing::validate(&gateway.service, type_name, &body, profile.as_deref())?;
+    Ok(plain_response(reply.body.unwrap_or_default()))
+}
+
+/// `GET $changes?region=120&after=0`: a region's stream, for those who pull.
+pub async fn region_changes(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
+    let run = async {
+        check_accept(&request)?;
+        let body = gateway.delivery.changes(&gateway.service, &base(&gateway, &request), &pairs(request.query_string())).await?;
+        Ok(plain_response(body))
+    };
+    answer(run.await)
+}

@@ -1,0 +1,135 @@
+//! HTTP: the only place that knows actix. This file is the table of routes; `fhir.rs` has the handlers of FHIR, `eds.rs` those of the
+//! EDS services, `codec.rs` what turns requests and replies into each other, `observe.rs` the log line and the metrics of each request.
+
+pub mod codec;
+pub mod eds;
+pub mod fhir;
+pub mod metrics;
+pub mod observe;
+
+use crate::delivery::Delivery;
+use crate::interaction::Service;
+use crate::interaction::ingestion::Ingestion;
+use crate::outcome::Category;
+use crate::outcome::Outcome;
+use actix_web::App;
+use actix_web::HttpResponse;
+use actix_web::HttpServer;
+use actix_web::dev::Server;
+use actix_web::middleware::from_fn;
+use actix_web::web;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+/// What the handlers share.
+pub struct Gateway {
+    pub service: Service,
+    pub ingestion: Ingestion,
+    pub delivery: Delivery,
+    pub capability: String,
+    /// Without a final slash; empty when it is taken from each request.
+    pub base_url: String,
+    /// The server is stopping: what comes now is answered 503.
+    pub is_stopping: AtomicBool,
+    pub running: AtomicUsize,
+}
+
+/// Settings of the server, from `config/default.toml`.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub body_bytes_max: usize,
+    pub workers: usize,
+    pub shutdown_timeout_s: u64,
+}
+
+/// The server on a listening socket; it does not handle signals itself.
+pub fn server(listener: TcpListener, gateway: Arc<Gateway>, settings: &Settings) -> std::io::Result<Server> {
+    let gateway = web::Data::from(gateway);
+    let body_bytes_max = settings.body_bytes_max;
+    let mut server = HttpServer::new(move || {
+        App::new()
+            .app_data(gateway.clone())
+            .app_data(web::PayloadConfig::new(body_bytes_max))
+            .wrap(from_fn(observe::request))
+            .configure(routes)
+            .default_service(web::to(unknown))
+    })
+    .disable_signals()
+    .shutdown_timeout(settings.shutdown_timeout_s)
+    .client_request_timeout(Duration::from_secs(10))
+    .keep_alive(Duration::from_secs(75))
+    .backlog(4096);
+    if settings.workers > 0 {
+        server = server.workers(settings.workers);
+    }
+    Ok(server.listen(listener)?.run())
+}
+
+fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(web::scope("/fhir").configure(fhir_routes).default_service(web::to(unknown)))
+        .service(web::scope("/v1").configure(eds_routes).default_service(web::to(eds::unknown)))
+        .route("/status", web::get().to(eds::health))
+        .service(web::resource("/rda/{identifier}").route(web::put().to(eds::put_rda)).route(web::get().to(eds::get_rda)).route(web::delete().to(eds::delete_rda)))
+        .service(web::resource("/regions").route(web::get().to(eds::regions)));
+}
+
+/// Fixed names stand before the patterns that would take them.
+fn fhir_routes(config: &mut web::ServiceConfig) {
+    config
+        .service(resource("").route(web::post().to(fhir::transaction)))
+        .service(resource("/").route(web::post().to(fhir::transaction)))
+        .service(resource("/metadata").route(web::get().to(fhir::metadata)))
+        .service(resource("/_history").route(web::get().to(fhir::system_history)))
+        .service(resource("/$changes").route(web::get().to(fhir::region_changes)))
+        .service(resource("/{type}/_search").route(web::post().to(fhir::search_by_post)))
+        .service(resource("/{type}/_history").route(web::get().to(fhir::type_history)))
+        .service(resource("/{type}/$validate").route(web::post().to(fhir::validate)))
+        .service(resource("/{type}/{id}/_history/{version}").route(web::get().to(fhir::vread)))
+        .service(resource("/{type}/{id}/_history").route(web::get().to(fhir::instance_history)))
+        .service(resource("/{type}/{id}/$validate").route(web::post().to(fhir::validate_instance)))
+        .service(resource("/{compartment}/{id}/{type}").route(web::get().to(fhir::search_compartment)))
+        .service(
+            resource("/{type}/{id}")
+                .route(web::get().to(fhir::read))
+                .route(web::head().to(fhir::read))
+                .route(web::put().to(fhir::update))
+                .route(web::delete().to(fhir::delete)),
+        )
+        .service(
+            resource("/{type}")
+                .route(web::get().to(fhir::search))
+                .route(web::post().to(fhir::create))
+                .route(web::put().to(fhir::conditional_update))
+                .route(web::delete().to(fhir::conditional_delete)),
+        );
+}
+
+fn eds_routes(config: &mut web::ServiceConfig) {
+    config
+        .service(
+            web::resource("/document/workflowinstanceid/{wii}")
+                .route(web::post().to(eds::create_document))
+                .route(web::put().to(eds::replace_document))
+                .default_service(web::to(eds::method_not_allowed)),
+        )
+        .service(web::resource("/document/metadata").route(web::put().to(eds::update_metadata)).default_service(web::to(eds::method_not_allowed)))
+        .service(web::resource("/document/identifier/{identifier}").route(web::delete().to(eds::delete_document)).default_service(web::to(eds::method_not_allowed)))
+        .service(web::resource("/status/{wii}").route(web::get().to(eds::workflow_status)).default_service(web::to(eds::method_not_allowed)));
+}
+
+/// A resource whose other methods answer 405 with an OperationOutcome.
+fn resource(path: &str) -> actix_web::Resource {
+    web::resource(path).default_service(web::to(method_not_allowed))
+}
+
+async fn method_not_allowed() -> HttpResponse {
+    codec::failure(&Outcome::new(Category::MethodNotAllowed, "not-supported", "This method is not supported here; GET /fhir/metadata says what is"))
+}
+
+async fn unknown() -> HttpResponse {
+    codec::failure(&Outcome::new(Category::NotFound, "not-found", "There is nothing at this address; FHIR is under /fhir, its description at /fhir/metadata"))
+}

@@ -1,0 +1,107 @@
+//! The CapabilityStatement, generated from the tables that route and search: what it says is what the server does.
+//! Spec: <https://hl7.org/fhir/R4/capabilitystatement.html>.
+
+use crate::clock::instant;
+use crate::fhir::definitions::model::SearchParameterKind;
+use crate::interaction::Service;
+use crate::outcome::Outcome;
+use crate::search::parameters::Parameter;
+use crate::search::parameters::TypeParameters;
+use chrono::DateTime;
+use chrono::Utc;
+use serde_json::Value;
+use serde_json::json;
+
+/// What may be done with a resource of any type; the routes of `http` are these.
+const TYPE_INTERACTIONS: &[&str] = &["read", "vread", "update", "delete", "history-instance", "history-type", "create", "search-type"];
+const SYSTEM_INTERACTIONS: &[&str] = &["transaction", "batch", "history-system"];
+
+/// The statement as JSON text, with `{base}` where the address of FHIR belongs.
+/// Errors: 500 when what we built is not a CapabilityStatement.
+pub fn statement(service: &Service, started: DateTime<Utc>) -> Result<String, Outcome> {
+    let registry = &service.store.registry;
+    let names = registry.definitions.resource_types();
+    let resources: Vec<Value> = names.iter().filter_map(|name| registry.of(name)).map(|of| resource(service, of)).collect();
+    let interactions = |codes: &[&str]| codes.iter().map(|code| json!({"code": code})).collect::<Vec<_>>();
+    let statement = json!({
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": instant(started),
+        "kind": "instance",
+        "software": {"name": "eds", "version": env!("CARGO_PKG_VERSION")},
+        "implementation": {"description": "Data repository of the Ecosistema Dati Sanitari", "url": "{base}"},
+        "fhirVersion": "4.0.1",
+        "format": ["json", "application/fhir+json"],
+        "rest": [{
+            "mode": "server",
+            "documentation": "Unknown search parameters are refused (Prefer: handling=lenient reports them instead). Not supported yet: XML, patch, search \
+                on the whole repository, _text, _content, _filter, _list, _query, _contained, near, composites of repeating elements, token modifiers \
+                :text :in :not-in :above :below :of-type. _history has _count and _since.",
+            "security": {"description": "This release does not verify tokens: it serves in development mode, on a loopback address only"},
+            "resource": resources,
+            "interaction": interactions(SYSTEM_INTERACTIONS),
+            "compartment": compartments(service),
+        }],
+    });
+    check(&statement)?;
+    Ok(statement.to_string())
+}
+
+/// The statement must be one for others too: it is read by the types of an independent library.
+fn check(statement: &Value) -> Result<(), Outcome> {
+    let read: Result<fhir_sdk::r4b::resources::CapabilityStatement, _> = serde_json::from_value(statement.clone());
+    read.map(|_| ()).map_err(|e| Outcome::internal(format!("the CapabilityStatement is not one: {e}")))
+}
+
+fn resource(service: &Service, of: &TypeParameters) -> Value {
+    let supported: Vec<&str> = service.validator.profiles().filter(|(_, name, _)| *name == of.name).map(|(url, _, _)| url).collect();
+    let parameters: Vec<Value> = of.parameters.iter().filter(|p| p.unsupported.is_none()).map(parameter).collect();
+    let references = |p: &&Parameter| p.kind == SearchParameterKind::Reference && p.unsupported.is_none();
+    let includes: Vec<String> = of.parameters.iter().filter(references).map(|p| format!("{}:{}", of.name, p.code)).collect();
+    let mut resource = json!({
+        "type": of.name,
+        "interaction": TYPE_INTERACTIONS.iter().map(|code| json!({"code": code})).collect::<Vec<_>>(),
+        "versioning": "versioned-update",
+        "readHistory": true,
+        "updateCreate": true,
+        "conditionalCreate": true,
+        "conditionalRead": "full-support",
+        "conditionalUpdate": true,
+        "conditionalDelete": "single",
+        "referencePolicy": ["literal", "logical", "local"],
+        "searchParam": parameters,
+        "operation": [{"name": "validate", "definition": "http://hl7.org/fhir/OperationDefinition/Resource-validate"}],
+    });
+    if !supported.is_empty() {
+        resource["supportedProfile"] = json!(supported);
+    }
+    if !includes.is_empty() {
+        resource["searchInclude"] = json!(includes);
+    }
+    let reverse = reverse_includes(service, &of.name);
+    if !reverse.is_empty() {
+        resource["searchRevInclude"] = json!(reverse);
+    }
+    resource
+}
+
+fn reverse_includes(service: &Service, target: &str) -> Vec<String> {
+    let registry = &service.store.registry;
+    let mut found = Vec::new();
+    for name in registry.definitions.resource_types() {
+        let Some(of) = registry.of(name) else { continue };
+        let links = of.parameters.iter().filter(|p| p.kind == SearchParameterKind::Reference && p.targets.iter().any(|t| t == target));
+        found.extend(links.map(|p| format!("{name}:{}", p.code)));
+    }
+    found
+}
+
+fn parameter(parameter: &Parameter) -> Value {
+    let kind = format!("{:?}", parameter.kind).to_lowercase();
+    json!({"name": parameter.code, "type": kind, "definition": parameter.url})
+}
+
+fn compartments(service: &Service) -> Vec<String> {
+    let codes = service.store.registry.definitions.model().compartments.iter();
+    codes.map(|c| format!("http://hl7.org/fhir/CompartmentDefinition/{}", c.code.to_lowercase())).collect()
+}

@@ -1,0 +1,68 @@
+//! The searches of conditional interactions: If-None-Exist, conditional update and delete, conditional references.
+//!
+//! The ministry's Bundles search by bare value (`Patient?identifier=GTWGWY82B42G920M`), and in one Bundle the same value stands under two
+//! systems. The body says which is meant: its identifier with this value gives the system, so two Organizations stay two.
+//! Spec: <https://hl7.org/fhir/R4/http.html#cond-update>.
+
+use crate::fhir::identity::hash;
+use crate::fhir::json::Value;
+use crate::interaction::Service;
+use crate::interaction::pairs;
+use crate::outcome::Outcome;
+use crate::search::condition::Condition;
+use crate::search::index::Token;
+use crate::search::index::term;
+use crate::search::parse::Handling;
+use crate::search::parse::Parser;
+use crate::store::write::Criteria;
+use std::collections::BTreeSet;
+
+/// Reads the criteria of a conditional interaction on a type. `body` is the resource that comes with it.
+/// Errors: 400 or 412 naming the parameter.
+pub fn criteria(service: &Service, type_name: &str, query: &str, body: Option<Value<'_>>) -> Result<Criteria, Outcome> {
+    let type_number = service.type_number(type_name)?;
+    let pairs = pairs(query);
+    if let [(name, value)] = pairs.as_slice() {
+        if name == "identifier" && !value.contains([',', '\\']) {
+            return identifier(service, type_name, type_number, value, body);
+        }
+    }
+    let parser = Parser { registry: &service.store.registry, limits: &service.limits, handling: Handling::Strict };
+    let condition = parser.criteria(type_name, &pairs)?;
+    let mut sorted: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    sorted.sort_unstable();
+    Ok(Criteria { type_number, lock: hash(&[type_name, &sorted.join("&")]), condition, must_hold: None })
+}
+
+fn identifier(service: &Service, type_name: &str, type_number: i16, value: &str, body: Option<Value<'_>>) -> Result<Criteria, Outcome> {
+    let parameter = service.store.registry.of(type_name).and_then(|of| of.get("identifier"));
+    let salt = parameter.ok_or_else(|| Outcome::not_supported(format!("{type_name} has no search parameter identifier")))?.salt;
+    let (system, code) = match value.split_once('|') {
+        Some((system, code)) => (Some(system.to_owned()), code),
+        None => (body.and_then(|body| system_of(body, value)), value),
+    };
+    if code.is_empty() {
+        return Err(Outcome::precondition("A conditional interaction by identifier needs the identifier's value"));
+    }
+    let token = match &system {
+        Some(system) if system.is_empty() => Token::CodeWithoutSystem(code),
+        Some(system) => Token::SystemAndCode(system, code),
+        None => Token::Code(code),
+    };
+    let is_plain = code.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\' && b != b'/');
+    Ok(Criteria {
+        type_number,
+        // By the value alone: with and without system they could match the same resource.
+        lock: hash(&[type_name, "identifier", code]),
+        condition: Condition::Terms(vec![term(salt, token)]),
+        must_hold: is_plain.then(|| format!("\"{code}\"")),
+    })
+}
+
+/// The system under which the body has this identifier; `None` if there is none, or more than one.
+fn system_of(body: Value<'_>, value: &str) -> Option<String> {
+    let identifiers = body.get("identifier")?;
+    let with_value = identifiers.items().filter(|i| i.get_str("value").is_some_and(|v| v == value));
+    let systems: BTreeSet<String> = with_value.map(|i| i.get_str("system").map(|s| s.into_owned()).unwrap_or_default()).collect();
+    if systems.len() == 1 { systems.into_iter().next() } else { None }
+}

@@ -1,0 +1,110 @@
+//! The interactions of FHIR's RESTful API and the services of EDS, one file for each family. They know no HTTP.
+//! Spec: <https://hl7.org/fhir/R4/http.html>.
+
+// pub mod capability;
+pub mod criteria;
+pub mod history;
+// pub mod import;
+// pub mod ingestion;
+pub mod read;
+// pub mod rda;
+pub mod search;
+pub mod subset;
+pub mod transaction;
+pub mod transaction_read;
+pub mod write;
+
+use crate::clock::instant;
+use crate::fhir::json::Document;
+use crate::fhir::resource::Version;
+use crate::fhir::resource::assemble;
+use crate::outcome::Category;
+use crate::outcome::Issue;
+use crate::outcome::Outcome;
+use crate::policy::Policy;
+use crate::search::cursor::CursorKey;
+use crate::search::parse::Limits;
+use crate::store::Store;
+use crate::store::read::Reader;
+use crate::store::rows::Row;
+use crate::store::write::Applied;
+use crate::store::writer::Writer;
+use crate::validate::Validator;
+use chrono::DateTime;
+use chrono::Utc;
+use std::sync::Arc;
+
+/// What every interaction needs.
+#[derive(Clone)]
+pub struct Service {
+    pub store: Store,
+    pub writer: Writer,
+    pub reader: Reader,
+    pub validator: Arc<Validator>,
+    pub limits: Arc<Limits>,
+    pub cursor_key: Arc<CursorKey>,
+    pub bundle_entries_max: usize,
+    pub policy: Policy,
+}
+
+/// The answer to an interaction; the HTTP layer makes a response of it.
+#[derive(Debug, Default)]
+pub struct Reply {
+    pub status: u16,
+    /// A resource as JSON text.
+    pub body: Option<String>,
+    pub version: Option<i32>,
+    pub updated: Option<DateTime<Utc>>,
+    /// `Type/id/_history/version`, relative to the base.
+    pub location: Option<String>,
+    /// Remarks for `Prefer: return=OperationOutcome`.
+    pub remarks: Vec<Issue>,
+}
+
+impl Reply {
+    pub fn with_body(body: String) -> Reply {
+        Reply { status: 200, body: Some(body), ..Reply::default() }
+    }
+}
+
+impl Service {
+    /// The resource of a row, as a reply.
+    pub fn resource(&self, row: &Row) -> Result<Reply, Outcome> {
+        let body = row.to_json(&self.store.registry, &self.store.bodies)?;
+        Ok(Reply { version: Some(row.version), updated: Some(row.updated), ..Reply::with_body(body) })
+    }
+
+    /// The resource that an operation left behind; `None` if it left none.
+    pub async fn applied_json(&self, applied: &Applied) -> Result<Option<String>, Outcome> {
+        let type_name = self.store.registry.name_of(applied.type_number);
+        match &applied.kept {
+            Some(kept) => {
+                let updated = instant(applied.updated);
+                let mut out = String::new();
+                assemble(&Version { type_name, id: &applied.id, version: applied.version, updated: &updated }, kept, &mut out);
+                Ok(Some(out))
+            }
+            None if applied.effect == crate::store::write::Effect::Matched => {
+                let row = self.reader.read(self.policy, type_name, &applied.id).await?;
+                Ok(Some(row.to_json(&self.store.registry, &self.store.bodies)?))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The number of a resource type. Errors: 404 for what is no type.
+    pub fn type_number(&self, type_name: &str) -> Result<i16, Outcome> {
+        let number = self.store.registry.number_of(type_name);
+        number.ok_or_else(|| Outcome::not_found(&format!("Resource type {}", crate::search::parse::shown(type_name))).with_code("not-supported"))
+    }
+}
+
+/// Reads JSON text. Errors: 400 with line and column.
+pub fn parse_json(bytes: &[u8]) -> Result<Document<'_>, Outcome> {
+    Document::parse(bytes).map_err(|e| Outcome::new(Category::Invalid, "structure", format!("The body is not JSON as FHIR wants it: {e}")))
+}
+
+/// The parameters of a query string or form.
+pub fn pairs(query: &str) -> Vec<(String, String)> {
+    form_urlencoded::parse(query.as_bytes()).map(|(name, value)| (name.into_owned(), value.into_owned())).filter(|(name, _)| !name.is_empty()).collect()
+}

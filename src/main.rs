@@ -1,0 +1,71 @@
+//! The commands of `eds`. What each does stands in `commands/`; this file is their table.
+
+use clap::Parser;
+use clap::Subcommand;
+use eds::commands;
+use eds::config::Config;
+use eds::config::Flags;
+use eds::telemetry;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(name = "eds", version, about = "Open FHIR R4 data repository of Italy's Ecosistema Dati Sanitari")]
+struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the server until SIGTERM or Ctrl-C
+    Serve,
+    /// Brings the database to this version
+    Migrate,
+    /// Loads transaction Bundles (JSON) and resources (NDJSON)
+    Import {
+        /// Files; a folder stands for the .json and .ndjson files in it
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Builds the search index of every resource anew
+    Reindex,
+    /// Checks the set-up and says in words what is wrong
+    Doctor,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(run(arguments)),
+        Err(error) => Err(format!("the runtime did not start: {error}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("eds: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), String> {
+    let config = Config::load(&arguments.flags)?;
+    let _telemetry = telemetry::start(&config.telemetry)?;
+    for name in &config.unknown_variables {
+        tracing::warn!(variable = name, "this variable names no setting");
+    }
+    match arguments.command {
+        Command::Serve => commands::serve::serve(config).await,
+        Command::Migrate => commands::maintain::migrate(config).await,
+        Command::Import { files } => commands::import::import(config, &files).await,
+        Command::Reindex => commands::maintain::reindex(config).await,
+        Command::Doctor => commands::doctor::doctor(config).await,
+    }
+}

@@ -1,0 +1,296 @@
+//! From a condition to SQL.
+//!
+//! One table, one inverted index: everything that is a term goes to `terms @>` or `terms &&`, so that one scan answers all of it.
+//! A chain runs inside the statement: the hashes of the targets, each XORed with the parameter's salt, are the terms to look for.
+//! Every alias of `resource` is opened by [`Compiler::resource`], which writes the policy with it.
+
+use crate::fhir::datetime::Range;
+use crate::policy::Policy;
+use crate::search::condition::Condition;
+use crate::search::condition::Prefix;
+use crate::search::condition::QuantityCondition;
+use crate::search::condition::Unit;
+use crate::search::sql::Arg;
+use crate::search::sql::Sql;
+use chrono::DateTime;
+use chrono::Utc;
+
+/// Rows wider than this have an index of their own, so that a range condition on the beginning of the others stays exact. Microseconds.
+const WIDE: &str = "31622400000000";
+
+pub struct Compiler {
+    pub sql: Sql,
+    policy: Policy,
+    aliases: usize,
+}
+
+impl Compiler {
+    pub fn new(policy: Policy) -> Compiler {
+        Compiler { sql: Sql::default(), policy, aliases: 0 }
+    }
+
+    /// Writes `from resource rN where <policy> and <condition>`; returns the alias.
+    pub fn resource(&mut self, condition: &Condition) -> String {
+        let alias = self.next_alias();
+        self.sql.push(" from resource ").push(&alias);
+        self.filter(&alias, condition);
+        alias
+    }
+
+    /// The name that the next call of [`Compiler::resource`] will use: for the select list before it.
+    pub fn upcoming_alias(&self) -> String {
+        format!("r{}", self.aliases)
+    }
+
+    fn next_alias(&mut self) -> String {
+        let alias = self.upcoming_alias();
+        self.aliases += 1;
+        alias
+    }
+
+    fn filter(&mut self, alias: &str, condition: &Condition) {
+        let predicate = self.policy.predicate(alias);
+        self.sql.push(" where ").push(&predicate).push(" and ");
+        self.condition(alias, condition);
+    }
+
+    fn condition(&mut self, alias: &str, condition: &Condition) {
+        match condition {
+            Condition::All(conditions) => self.all(alias, conditions),
+            Condition::Any(conditions) => self.any(alias, conditions),
+            Condition::Not(inner) => {
+                // `is not true`, not `not`: an empty array of targets makes the inner condition null.
+                self.sql.push("(");
+                self.condition(alias, inner);
+                self.sql.push(") is not true");
+            }
+            Condition::Terms(terms) => self.terms(alias, terms),
+            Condition::Ids(hashes) => {
+                self.sql.push(alias).push(".self_hash = any(").bind(Arg::Ints(hashes.clone())).push(")");
+            }
+            Condition::PrimaryDate(number, prefix, range) => self.primary_date(alias, *number, *prefix, *range),
+            Condition::Date(key, prefix, range) => {
+                self.side_table(alias, "date_index", *key);
+                self.date("low", "high", *prefix, *range);
+                self.sql.push(")");
+            }
+            Condition::LastUpdated(number, prefix, low, high) => self.last_updated(alias, *number, *prefix, *low, *high),
+            Condition::Quantity(quantity) => self.quantity(alias, quantity),
+            Condition::StringStart(key, text) => self.string(alias, *key, format!("{}%", escape_like(text))),
+            Condition::StringPart(key, text) => self.string(alias, *key, format!("%{}%", escape_like(text))),
+            Condition::Missing(bits) => {
+                self.sql.push(alias).push(".present & ").bind(Arg::Int(*bits)).push(" = 0");
+            }
+            Condition::Chain(salt, inner) => self.chain(alias, *salt, inner),
+            Condition::Has(salt, inner) => self.has(alias, *salt, inner),
+        }
+    }
+
+    fn all(&mut self, alias: &str, conditions: &[Condition]) {
+        let single = |c: &Condition| match c {
+            Condition::Terms(terms) if terms.len() == 1 => Some(terms[0]),
+            _ => None,
+        };
+        let together: Vec<i64> = conditions.iter().filter_map(single).collect();
+        self.sql.push("(");
+        let mut is_first = together.is_empty();
+        if is_first && conditions.is_empty() {
+            self.sql.push("true");
+        }
+        if !together.is_empty() {
+            self.sql.push(alias).push(".terms @> ").bind(Arg::Ints(together));
+        }
+        for condition in conditions.iter().filter(|c| single(c).is_none()) {
+            if !is_first {
+                self.sql.push(" and ");
+            }
+            is_first = false;
+            self.condition(alias, condition);
+        }
+        self.sql.push(")");
+    }
+
+    fn any(&mut self, alias: &str, conditions: &[Condition]) {
+        self.sql.push("(");
+        if conditions.is_empty() {
+            self.sql.push("false");
+        }
+        for (i, condition) in conditions.iter().enumerate() {
+            if i > 0 {
+                self.sql.push(" or ");
+            }
+            self.condition(alias, condition);
+        }
+        self.sql.push(")");
+    }
+
+    fn terms(&mut self, alias: &str, terms: &[i64]) {
+        let operator = if terms.len() == 1 { ".terms @> " } else { ".terms && " };
+        self.sql.push(alias).push(operator).bind(Arg::Ints(terms.to_vec()));
+    }
+
+    /// `rid in (select rid from table where key = $n and `, left open.
+    fn side_table(&mut self, alias: &str, table: &str, key: i32) {
+        self.sql.push(alias).push(".rid in (select rid from ").push(table).push(" where key = ");
+        self.sql.bind(Arg::Int(i64::from(key))).push("::int and ");
+    }
+
+    fn string(&mut self, alias: &str, key: i32, pattern: String) {
+        self.side_table(alias, "string_index", key);
+        self.sql.push("value like ").bind(Arg::Text(pattern)).push(")");
+    }
+
+    /// The half-open range of the resource against that of the query; <https://hl7.org/fhir/R4/search.html#prefix>.
+    fn date(&mut self, low: &str, high: &str, prefix: Prefix, range: Range) {
+        let (from, to) = (Arg::Int(range.low), Arg::Int(range.high));
+        let sql = &mut self.sql;
+        match prefix {
+            Prefix::Eq => sql.push(low).push(" >= ").bind(from).push(" and ").push(high).push(" <= ").bind(to),
+            Prefix::Ne => sql.push("(").push(low).push(" < ").bind(from).push(" or ").push(high).push(" > ").bind(to).push(")"),
+            Prefix::Gt => sql.push(high).push(" > ").bind(to),
+            Prefix::Lt => sql.push(low).push(" < ").bind(from),
+            Prefix::Ge => sql.push("(").push(low).push(" >= ").bind(from).push(" or ").push(high).push(" > ").bind(to).push(")"),
+            Prefix::Le => sql.push("(").push(low).push(" < ").bind(from).push(" or ").push(high).push(" <= ").bind(to).push(")"),
+            Prefix::Sa => sql.push(low).push(" >= ").bind(to),
+            Prefix::Eb => sql.push(high).push(" <= ").bind(from),
+            Prefix::Ap => sql.push(low).push(" < ").bind(to).push(" and ").push(high).push(" > ").bind(from),
+        };
+    }
+
+    fn primary_date(&mut self, alias: &str, number: i16, prefix: Prefix, range: Range) {
+        let (low, high) = (format!("{alias}.date_low"), format!("{alias}.date_high"));
+        self.sql.push("(").push(alias).push(".type = ").bind(Arg::Int(i64::from(number))).push("::smallint and ");
+        if matches!(prefix, Prefix::Gt | Prefix::Ge) {
+            // Narrow rows by the index on their beginning, wide ones by their own.
+            self.sql.push("((").push(&low).push(" > ").bind(Arg::Int(range.low)).push(" - ").push(WIDE).push(" and ");
+            self.date(&low, &high, prefix, range);
+            self.sql.push(") or (").push(&high).push(" - ").push(&low).push(" > ").push(WIDE).push(" and ");
+            self.sql.push(&high).push(" > ").bind(Arg::Int(range.low)).push(" and ");
+            self.date(&low, &high, prefix, range);
+            self.sql.push("))");
+        } else {
+            self.date(&low, &high, prefix, range);
+        }
+        self.sql.push(")");
+    }
+
+    fn last_updated(&mut self, alias: &str, number: i16, prefix: Prefix, low: DateTime<Utc>, high: DateTime<Utc>) {
+        let column = format!("{alias}.updated");
+        self.sql.push("(").push(alias).push(".type = ").bind(Arg::Int(i64::from(number))).push("::smallint and ");
+        let (from, to) = (Arg::Instant(low), Arg::Instant(high));
+        let sql = &mut self.sql;
+        match prefix {
+            Prefix::Eq | Prefix::Ap => sql.push(&column).push(" >= ").bind(from).push(" and ").push(&column).push(" < ").bind(to),
+            Prefix::Ne => sql.push("(").push(&column).push(" < ").bind(from).push(" or ").push(&column).push(" >= ").bind(to).push(")"),
+            Prefix::Gt | Prefix::Sa => sql.push(&column).push(" >= ").bind(to),
+            Prefix::Ge => sql.push(&column).push(" >= ").bind(from),
+            Prefix::Lt | Prefix::Eb => sql.push(&column).push(" < ").bind(from),
+            Prefix::Le => sql.push(&column).push(" < ").bind(to),
+        };
+        self.sql.push(")");
+    }
+
+    fn quantity(&mut self, alias: &str, quantity: &QuantityCondition) {
+        self.side_table(alias, "quantity_index", quantity.key);
+        match quantity.unit {
+            Unit::Any => {}
+            Unit::SystemAndCode(hash) => {
+                self.sql.push("unit = ").bind(Arg::Int(hash)).push(" and ");
+            }
+            Unit::Code(hash) => {
+                self.sql.push("code = ").bind(Arg::Int(hash)).push(" and ");
+            }
+        }
+        let (value, half) = (quantity.value, quantity.half);
+        let (low, high) = (Arg::Float(value - half), Arg::Float(value + half));
+        let exact = Arg::Float(value);
+        let sql = &mut self.sql;
+        match quantity.prefix {
+            Prefix::Eq => sql.push("low >= ").bind(low).push(" and high < ").bind(high),
+            Prefix::Ne => sql.push("(low < ").bind(low).push(" or high >= ").bind(high).push(")"),
+            Prefix::Gt => sql.push("high > ").bind(exact),
+            Prefix::Lt => sql.push("low < ").bind(exact),
+            Prefix::Ge => sql.push("high >= ").bind(exact),
+            Prefix::Le => sql.push("low <= ").bind(exact),
+            Prefix::Sa => sql.push("low > ").bind(exact),
+            Prefix::Eb => sql.push("high < ").bind(exact),
+            Prefix::Ap => {
+                let tenth = value.abs() / 10.0;
+                sql.push("low <= ").bind(Arg::Float(value + tenth)).push(" and high >= ").bind(Arg::Float(value - tenth))
+            }
+        };
+        self.sql.push(")");
+    }
+
+    fn chain(&mut self, alias: &str, salt: i64, inner: &Condition) {
+        let target = self.upcoming_alias();
+        self.sql.push(alias).push(".terms && (select array_agg(").push(&target).push(".self_hash # ").bind(Arg::Int(salt)).push(")");
+        self.resource(inner);
+        self.sql.push(")");
+    }
+
+    fn has(&mut self, alias: &str, salt: i64, inner: &Condition) {
+        let source = self.upcoming_alias();
+        self.sql.push(alias).push(".self_hash in (select unnest(").push(&source).push(".terms[1:").push(&source);
+        self.sql.push(".reference_terms]) # ").bind(Arg::Int(salt));
+        self.resource(inner);
+        self.sql.push(")");
+    }
+}
+
+/// Makes `%`, `_` and `\` stand for themselves in a LIKE pattern.
+fn escape_like(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(condition: Condition, text: &str, args: Vec<Arg>) {
+        let mut compiler = Compiler::new(Policy::NotWithdrawn);
+        compiler.resource(&condition);
+        assert_eq!(compiler.sql, Sql { text: text.to_owned(), args });
+    }
+
+    #[test]
+    fn terms_that_all_must_hold_are_one_containment() {
+        check(
+            Condition::All(vec![Condition::Terms(vec![1]), Condition::Terms(vec![2]), Condition::Terms(vec![3, 4])]),
+            " from resource r0 where r0.state = 0 and (r0.terms @> $1 and r0.terms && $2)",
+            vec![Arg::Ints(vec![1, 2]), Arg::Ints(vec![3, 4])],
+        );
+    }
+
+    #[test]
+    fn a_chain_carries_the_policy_on_its_target_too() {
+        check(
+            Condition::Chain(7, Box::new(Condition::StringStart(5, "ro_ssi".into()))),
+            " from resource r0 where r0.state = 0 and r0.terms && (select array_agg(r1.self_hash # $1) from resource r1 where r1.state = 0 \
+             and r1.rid in (select rid from string_index where key = $2::int and value like $3))",
+            vec![Arg::Int(7), Arg::Int(5), Arg::Text("ro\\_ssi%".into())],
+        );
+    }
+
+    #[test]
+    fn has_reads_the_reference_terms_of_the_source() {
+        check(
+            Condition::Not(Box::new(Condition::Has(7, Box::new(Condition::Terms(vec![1]))))),
+            " from resource r0 where r0.state = 0 and (r0.self_hash in (select unnest(r1.terms[1:r1.reference_terms]) # $1 from resource r1 \
+             where r1.state = 0 and r1.terms @> $2)) is not true",
+            vec![Arg::Int(7), Arg::Ints(vec![1])],
+        );
+    }
+
+    #[test]
+    fn the_empty_alternative_holds_for_nothing() {
+        check(Condition::nothing(), " from resource r0 where r0.state = 0 and (false)", vec![]);
+    }
+}

@@ -1,0 +1,463 @@
+//! What the index holds of one resource: hashed terms, dates, strings and quantities, found in one walk.
+//!
+//! Terms of references come first in [`IndexEntry::terms`], because `_has`, `_include` and chains read them back:
+//! a reference term is `salt # target`, and `#` (XOR) undoes itself. Spec: <https://hl7.org/fhir/R4/search.html>.
+
+use crate::fhir::datetime;
+use crate::fhir::identity::local_reference;
+use crate::fhir::identity::reference_hash;
+use crate::fhir::identity::referenced_type;
+use crate::fhir::identity::self_hash;
+use crate::fhir::identity::without_version;
+use crate::fhir::json::Value;
+use crate::fhir::systems;
+use crate::search::parameters::Datatype;
+use crate::search::parameters::Edge;
+use crate::search::parameters::Extract;
+use crate::search::parameters::Parameter;
+use crate::search::parameters::TypeParameters;
+use crate::fhir::definitions::model::SearchParameterKind;
+use std::borrow::Cow;
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// Longest normalised string kept: what follows does not take part in search. A B-tree entry has room for a third of a page.
+pub const STRING_CHARS_MAX: usize = 500;
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct IndexEntry {
+    /// References first, then all others; each once.
+    pub terms: Vec<i64>,
+    pub reference_terms: i16,
+    /// A bit for each parameter that has a value.
+    pub present: i64,
+    /// The type's primary date.
+    pub date: Option<datetime::Range>,
+    pub strings: Vec<(i32, String)>,
+    pub dates: Vec<(i32, datetime::Range)>,
+    pub quantities: Vec<QuantityEntry>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantityEntry {
+    pub key: i32,
+    /// Hash of system and code; 0 if there is none.
+    pub unit: i64,
+    /// Hash of the code, or of the unit's text; 0 if there is none.
+    pub code: i64,
+    pub low: f64,
+    pub high: f64,
+}
+
+/// The term that every resource of a type has.
+pub fn type_term(number: i16) -> i64 {
+    xxh3_64_with_seed(b"type", number as u64) as i64
+}
+
+/// The forms of a token, as its terms: `system|code`, `code`, `system|`, `|code`, an exact string, a URI, a URI that begins with this.
+#[derive(Debug, Clone, Copy)]
+pub enum Token<'a> {
+    SystemAndCode(&'a str, &'a str),
+    Code(&'a str),
+    System(&'a str),
+    CodeWithoutSystem(&'a str),
+    Exact(&'a str),
+    Uri(&'a str),
+    UriBelow(&'a str),
+    /// The same forms for the identifier inside a Reference.
+    IdentifierSystemAndValue(&'a str, &'a str),
+    IdentifierValue(&'a str),
+}
+
+/// The term of a value under a parameter's salt.
+pub fn term(salt: i64, token: Token<'_>) -> i64 {
+    let (tag, system, value) = match token {
+        Token::SystemAndCode(system, code) => (b's', systems::canonical(system), code),
+        Token::Code(code) => (b'c', "", code),
+        Token::System(system) => (b'y', systems::canonical(system), ""),
+        Token::CodeWithoutSystem(code) => (b'n', "", code),
+        Token::Exact(text) => (b'e', "", text),
+        Token::Uri(uri) => (b'u', "", uri),
+        Token::UriBelow(uri) => (b'b', "", uri),
+        Token::IdentifierSystemAndValue(system, value) => (b'S', systems::canonical(system), value),
+        Token::IdentifierValue(value) => (b'C', "", value),
+    };
+    let mut bytes = Vec::with_capacity(system.len() + value.len() + 2);
+    bytes.push(tag);
+    bytes.extend_from_slice(system.as_bytes());
+    bytes.push(0);
+    bytes.extend_from_slice(value.as_bytes());
+    xxh3_64_with_seed(&bytes, salt as u64) as i64
+}
+
+/// The term of a reference to the resource with this hash.
+pub fn reference_term(salt: i64, target: i64) -> i64 {
+    salt ^ target
+}
+
+/// Without accents, in lower case, white space collapsed: how strings are compared. At most [`STRING_CHARS_MAX`] characters.
+pub fn normalise(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        if word.is_ascii() {
+            out.extend(word.chars().map(|c| c.to_ascii_lowercase()));
+        } else {
+            out.extend(word.nfd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase));
+        }
+    }
+    match out.char_indices().nth(STRING_CHARS_MAX) {
+        Some((end, _)) => out[..end].to_owned(),
+        None => out,
+    }
+}
+
+/// Finds everything that the index holds of a resource.
+pub fn index(parameters: &TypeParameters, resource: Value<'_>) -> IndexEntry {
+    let mut indexer = Indexer { parameters, entry: IndexEntry::default(), references: Vec::new(), tokens: vec![type_term(parameters.number)] };
+    indexer.walk(0, resource);
+    let Indexer { mut entry, mut references, mut tokens, .. } = indexer;
+    references.sort_unstable();
+    references.dedup();
+    tokens.sort_unstable();
+    tokens.dedup();
+    entry.reference_terms = i16::try_from(references.len()).unwrap_or(i16::MAX);
+    references.extend(tokens);
+    entry.terms = references;
+    entry.strings.sort_unstable();
+    entry.strings.dedup();
+    entry
+}
+
+struct Indexer<'p> {
+    parameters: &'p TypeParameters,
+    entry: IndexEntry,
+    references: Vec<i64>,
+    tokens: Vec<i64>,
+}
+
+impl<'p> Indexer<'p> {
+    fn walk(&mut self, node: usize, value: Value<'_>) {
+        let parameters: &'p TypeParameters = self.parameters;
+        let node = &parameters.walk.nodes[node];
+        for extract in &node.extracts {
+            self.extract(extract, value);
+        }
+        if node.edges.is_empty() {
+            return;
+        }
+        for (name, member) in value.members() {
+            let start = node.edges.partition_point(|e| e.name.as_str() < name.as_ref());
+            for edge in node.edges[start..].iter().take_while(|e| e.name == name) {
+                self.follow(edge, member);
+            }
+        }
+    }
+
+    fn follow(&mut self, edge: &Edge, member: Value<'_>) {
+        for (i, item) in member.items().enumerate() {
+            let is_wanted = edge.index.is_none_or(|index| index == i)
+                && edge.condition.as_ref().is_none_or(|(name, value)| item.get_str(name).is_some_and(|v| v == value.as_str()));
+            if is_wanted && !item.is_null() {
+                self.walk(edge.node, item);
+            }
+        }
+    }
+
+    fn extract(&mut self, extract: &Extract, value: Value<'_>) {
+        let parameters: &'p TypeParameters = self.parameters;
+        let parameter = &parameters.parameters[extract.parameter];
+        if self.put(parameter, extract, value).is_some() {
+            self.entry.present |= 1i64 << parameter.bit;
+        }
+    }
+
+    /// `None` if the value gives nothing to the index.
+    fn put(&mut self, parameter: &Parameter, extract: &Extract, value: Value<'_>) -> Option<()> {
+        match extract.datatype {
+            Datatype::Code => self.put_code(parameter, extract.system.as_deref(), value),
+            Datatype::Boolean => self.put_token(parameter, None, value.raw()),
+            Datatype::PresentAndNotFalse => self.put_token(parameter, None, if value.as_bool() == Some(false) { "false" } else { "true" }),
+            Datatype::Coding => self.put_coding(parameter, value),
+            Datatype::CodeableConcept => {
+                let codings = value.get("coding")?;
+                codings.items().filter_map(|coding| self.put_coding(parameter, coding)).last()
+            }
+            Datatype::Identifier => self.put_token(parameter, value.get_str("system").as_deref(), &value.get_str("value")?),
+            Datatype::ContactPoint => self.put_token(parameter, value.get_str("use").as_deref(), &value.get_str("value")?),
+            Datatype::Text => self.put_string(parameter, &value.as_str()?),
+            Datatype::HumanName => self.put_strings(parameter, value, &["text", "family", "given", "prefix", "suffix"]),
+            Datatype::Address => self.put_strings(parameter, value, &["text", "line", "city", "district", "state", "postalCode", "country"]),
+            Datatype::Uri => self.put_uri(parameter, &value.as_str()?),
+            Datatype::Reference => self.put_reference(parameter, extract, value),
+            Datatype::Resource => {
+                let target = self_hash(&value.get_str("resourceType")?, &value.get_str("id")?);
+                self.references.push(reference_term(parameter.salt, target));
+                Some(())
+            }
+            Datatype::Date => self.put_date(parameter, datetime::range(&value.as_str()?)?),
+            Datatype::Period => self.put_date(parameter, period(value)?),
+            Datatype::Timing => self.put_timing(parameter, value),
+            Datatype::Number => {
+                let number: f64 = value.as_number()?.parse().ok()?;
+                self.put_quantity(parameter, None, None, number, number)
+            }
+            Datatype::Quantity => self.put_quantity_value(parameter, value),
+            Datatype::Money => {
+                let number = number(value, "value")?;
+                let currency = value.get_str("currency");
+                self.put_quantity(parameter, Some("urn:iso:std:iso:4217"), currency.as_deref(), number, number)
+            }
+            Datatype::Range => self.put_range(parameter, value.get("low"), value.get("high")),
+            Datatype::SampledData => {
+                let origin = number(value.get("origin")?, "value")?;
+                let unit = value.get("origin")?;
+                let low = number(value, "lowerLimit").unwrap_or(origin);
+                let high = number(value, "upperLimit").unwrap_or(origin);
+                self.put_quantity(parameter, unit.get_str("system").as_deref(), unit.get_str("code").as_deref(), low, high)
+            }
+        }
+    }
+
+    fn put_token(&mut self, parameter: &Parameter, system: Option<&str>, code: &str) -> Option<()> {
+        let salt = parameter.salt;
+        match system {
+            Some(system) => {
+                self.tokens.push(term(salt, Token::SystemAndCode(system, code)));
+                self.tokens.push(term(salt, Token::System(system)));
+            }
+            None => self.tokens.push(term(salt, Token::CodeWithoutSystem(code))),
+        }
+        self.tokens.push(term(salt, Token::Code(code)));
+        Some(())
+    }
+
+    /// A plain `code`: with the system that its binding implies, but not findable by the system alone.
+    fn put_code(&mut self, parameter: &Parameter, system: Option<&str>, value: Value<'_>) -> Option<()> {
+        let code = value.as_str().or_else(|| value.as_number().map(Cow::Borrowed))?;
+        match system {
+            Some(system) => self.tokens.push(term(parameter.salt, Token::SystemAndCode(system, &code))),
+            None => self.tokens.push(term(parameter.salt, Token::CodeWithoutSystem(&code))),
+        }
+        self.tokens.push(term(parameter.salt, Token::Code(&code)));
+        Some(())
+    }
+
+    fn put_coding(&mut self, parameter: &Parameter, value: Value<'_>) -> Option<()> {
+        self.put_token(parameter, value.get_str("system").as_deref(), &value.get_str("code")?)
+    }
+
+    fn put_string(&mut self, parameter: &Parameter, text: &str) -> Option<()> {
+        self.tokens.push(term(parameter.salt, Token::Exact(text)));
+        self.entry.strings.push((parameter.key, normalise(text)));
+        Some(())
+    }
+
+    fn put_strings(&mut self, parameter: &Parameter, value: Value<'_>, members: &[&str]) -> Option<()> {
+        let mut found = None;
+        for (name, member) in value.members() {
+            if members.contains(&name.as_ref()) {
+                for text in member.items().filter_map(|item| item.as_str()) {
+                    found = self.put_string(parameter, &text);
+                }
+            }
+        }
+        found
+    }
+
+    fn put_uri(&mut self, parameter: &Parameter, uri: &str) -> Option<()> {
+        let is_reference = parameter.kind == SearchParameterKind::Reference;
+        if let Some((unversioned, _)) = uri.split_once('|') {
+            self.put_one_uri(parameter, unversioned, is_reference);
+        }
+        self.put_one_uri(parameter, uri, is_reference);
+        Some(())
+    }
+
+    fn put_one_uri(&mut self, parameter: &Parameter, uri: &str, is_reference: bool) {
+        if is_reference {
+            self.references.push(reference_term(parameter.salt, reference_hash(uri)));
+            return;
+        }
+        self.tokens.push(term(parameter.salt, Token::Uri(uri)));
+        // Profiles stand in most resources: their ancestors would cost more than `_profile:below` is worth.
+        if parameter.code != "_profile" {
+            for ancestor in uri_ancestors(uri) {
+                self.tokens.push(term(parameter.salt, Token::UriBelow(ancestor)));
+            }
+        }
+    }
+
+    fn put_reference(&mut self, parameter: &Parameter, extract: &Extract, value: Value<'_>) -> Option<()> {
+        let reference = value.get_str("reference");
+        let wanted = |reference: &str| match &extract.target {
+            Some(target) => referenced_type(reference) == Some(target) || value.get_str("type").is_some_and(|t| t == target.as_str()),
+            None => true,
+        };
+        let mut found = None;
+        if let Some(reference) = reference.filter(|r| !r.starts_with('#') && wanted(r)) {
+            let target = match local_reference(&reference) {
+                Some(local) => self_hash(local.type_name, local.id),
+                None => reference_hash(without_version(&reference)),
+            };
+            self.references.push(reference_term(parameter.salt, target));
+            found = Some(());
+        }
+        if let Some(identifier) = value.get("identifier") {
+            if let Some(text) = identifier.get_str("value").filter(|_| extract.target.is_none() || found.is_some() || wanted("")) {
+                self.tokens.push(term(parameter.salt, Token::IdentifierValue(&text)));
+                if let Some(system) = identifier.get_str("system") {
+                    self.tokens.push(term(parameter.salt, Token::IdentifierSystemAndValue(&system, &text)));
+                }
+                found = Some(());
+            }
+        }
+        found
+    }
+
+    fn put_date(&mut self, parameter: &Parameter, range: datetime::Range) -> Option<()> {
+        if parameter.is_primary_date {
+            self.entry.date = Some(range);
+        } else {
+            self.entry.dates.push((parameter.key, range));
+        }
+        Some(())
+    }
+
+    fn put_timing(&mut self, parameter: &Parameter, value: Value<'_>) -> Option<()> {
+        let mut found = None;
+        if let Some(events) = value.get("event") {
+            for event in events.items().filter_map(|e| e.as_str().and_then(|text| datetime::range(&text))) {
+                found = self.put_date(parameter, event);
+            }
+        }
+        let bounds = value.get("repeat").and_then(|repeat| repeat.get("boundsPeriod")).and_then(period);
+        match bounds {
+            Some(bounds) => self.put_date(parameter, bounds),
+            None => found,
+        }
+    }
+
+    fn put_quantity_value(&mut self, parameter: &Parameter, value: Value<'_>) -> Option<()> {
+        let number = number(value, "value")?;
+        let (low, high) = match value.get_str("comparator").as_deref() {
+            Some("<" | "<=") => (f64::NEG_INFINITY, number),
+            Some(">" | ">=") => (number, f64::INFINITY),
+            _ => (number, number),
+        };
+        let system = value.get_str("system");
+        let code = value.get_str("code").or_else(|| value.get_str("unit"));
+        self.put_quantity(parameter, system.as_deref(), code.as_deref(), low, high)
+    }
+
+    fn put_range(&mut self, parameter: &Parameter, low: Option<Value<'_>>, high: Option<Value<'_>>) -> Option<()> {
+        let unit = low.or(high)?;
+        let bound = |side: Option<Value<'_>>, missing| side.and_then(|s| number(s, "value")).unwrap_or(missing);
+        let system = unit.get_str("system");
+        let code = unit.get_str("code").or_else(|| unit.get_str("unit"));
+        self.put_quantity(parameter, system.as_deref(), code.as_deref(), bound(low, f64::NEG_INFINITY), bound(high, f64::INFINITY))
+    }
+
+    fn put_quantity(&mut self, parameter: &Parameter, system: Option<&str>, code: Option<&str>, low: f64, high: f64) -> Option<()> {
+        let unit = match (system, code) {
+            (Some(system), Some(code)) => unit_hash(system, code),
+            _ => 0,
+        };
+        self.entry.quantities.push(QuantityEntry { key: parameter.key, unit, code: code.map_or(0, unit_code_hash), low, high });
+        Some(())
+    }
+}
+
+pub fn unit_hash(system: &str, code: &str) -> i64 {
+    term(0, Token::SystemAndCode(system, code))
+}
+
+pub fn unit_code_hash(code: &str) -> i64 {
+    term(0, Token::Code(code))
+}
+
+fn number(value: Value<'_>, member: &str) -> Option<f64> {
+    value.get(member)?.as_number()?.parse().ok()
+}
+
+/// The range of a Period; open ends reach to the far past and future. `None` if it has no readable end at all.
+fn period(value: Value<'_>) -> Option<datetime::Range> {
+    let start = value.get_str("start").and_then(|text| datetime::range(&text));
+    let end = value.get_str("end").and_then(|text| datetime::range(&text));
+    if start.is_none() && end.is_none() {
+        return None;
+    }
+    Some(datetime::Range { low: start.map_or(datetime::FAR_PAST, |r| r.low), high: end.map_or(datetime::FAR_FUTURE, |r| r.high) })
+}
+
+/// The URI itself and each of its beginnings that ends before a `/`, at most ten.
+pub fn uri_ancestors(uri: &str) -> impl Iterator<Item = &str> {
+    let authority = uri.find("://").map_or(0, |i| i + 3);
+    let slashes = uri[authority..].match_indices('/').map(move |(i, _)| &uri[..authority + i]);
+    slashes.chain(std::iter::once(uri)).take(10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fhir::definitions::definitions;
+    use crate::fhir::json::Document;
+    use crate::search::parameters::Registry;
+
+    fn entry(text: &str) -> (Registry, IndexEntry) {
+        let registry = Registry::load(definitions()).expect("loads");
+        let document = Document::parse_str(text).expect("valid");
+        let type_name = document.root().get_str("resourceType").expect("type").into_owned();
+        let entry = index(registry.of(&type_name).expect("known"), document.root());
+        (registry, entry)
+    }
+
+    #[test]
+    fn an_observation_gives_its_tokens_references_dates_and_quantities() {
+        let (registry, entry) = entry(
+            r#"{"resourceType":"Observation","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"8480-6"}]},
+            "subject":{"reference":"Patient/1"},"effectiveDateTime":"2024-05","valueQuantity":{"value":107.50,"system":"http://unitsofmeasure.org","code":"mm[Hg]"}}"#,
+        );
+        let of = |code: &str| registry.of("Observation").and_then(|t| t.get(code)).expect("parameter");
+        for (code, token) in [
+            ("code", Token::SystemAndCode("http://loinc.org", "8480-6")),
+            ("code", Token::Code("8480-6")),
+            ("code", Token::System("urn:oid:2.16.840.1.113883.6.1")),
+            ("combo-code", Token::Code("8480-6")),
+            ("status", Token::SystemAndCode("http://hl7.org/fhir/observation-status", "final")),
+            ("status", Token::Code("final")),
+        ] {
+            assert!(entry.terms.contains(&term(of(code).salt, token)), "{code} {token:?}");
+        }
+        let references = &entry.terms[..entry.reference_terms as usize];
+        assert_eq!(references, [reference_term(of("subject").salt, self_hash("Patient", "1"))]);
+        assert_eq!(of("subject").salt, of("patient").salt, "the same path has the same salt");
+        assert_eq!(entry.date, datetime::range("2024-05"));
+        let quantity = entry.quantities.iter().find(|q| q.key == of("value-quantity").key).expect("quantity");
+        assert_eq!((quantity.low, quantity.unit), (107.5, unit_hash("http://unitsofmeasure.org", "mm[Hg]")));
+        for code in ["code", "subject", "patient", "date", "value-quantity"] {
+            assert_ne!(entry.present & 1 << of(code).bit, 0, "{code}");
+        }
+        assert_eq!(entry.present & 1 << of("encounter").bit, 0);
+    }
+
+    #[test]
+    fn strings_are_compared_without_accents_and_case() {
+        let (registry, entry) = entry(r#"{"resourceType":"Patient","name":[{"family":"D'Àngelo  Rossi","given":["Niccolò"]}],"deceasedDateTime":"2020-01-01"}"#);
+        let of = |code: &str| registry.of("Patient").and_then(|t| t.get(code)).expect("parameter");
+        assert!(entry.strings.contains(&(of("family").key, "d'angelo rossi".to_owned())));
+        assert!(entry.strings.contains(&(of("name").key, "niccolo".to_owned())));
+        assert!(entry.terms.contains(&term(of("deceased").salt, Token::Code("true"))));
+    }
+
+    #[test]
+    fn a_reference_filtered_by_type_gives_only_that_type() {
+        let (registry, entry) = entry(r#"{"resourceType":"Observation","subject":{"reference":"Device/1"}}"#);
+        let of = |code: &str| registry.of("Observation").and_then(|t| t.get(code)).expect("parameter");
+        assert_ne!(entry.present & 1 << of("subject").bit, 0);
+        assert_eq!(entry.present & 1 << of("patient").bit, 0);
+    }
+}

@@ -1,0 +1,13 @@
+//! Search: what a query means, how resources are indexed for it, and the SQL that answers it. Pure: no I/O.
+//! Spec: <https://hl7.org/fhir/R4/search.html>.
+
+pub mod compile;
+pub mod condition;
+pub mod cursor;
+pub mod expression;
+pub mod index;
+pub mod parameters;
+pub mod page;
+pub mod parse;
+pub mod sql;
+pub mod value;

@@ -1,0 +1,363 @@
+//! The search parameters of every resource type, compiled once at start: how to find their values and where these are kept.
+//!
+//! All expressions of a type become one tree of member names ([`Walk`]), so that a single pass over a resource finds the values of
+//! every parameter. Source: the R4 SearchParameters, <https://hl7.org/fhir/R4/searchparameter-registry.html>.
+
+use crate::fhir::definitions::Definitions;
+use crate::fhir::definitions::model::ElementType;
+use crate::fhir::definitions::model::SearchParameter;
+use crate::fhir::definitions::model::SearchParameterKind;
+use crate::fhir::identity::hash;
+use crate::search::expression;
+use crate::search::expression::Path;
+use crate::search::expression::Step;
+use std::collections::HashMap;
+use std::collections::HashSet;
+
+/// The parameter of each type whose date stands in the resource's own row, for search and sort; the first that the type has and that is single-valued.
+const PRIMARY_DATES: &[&str] = &[
+    "date", "birthdate", "onset-date", "authoredon", "authored", "authored-on", "created", "effective", "effective-time", "whenhandedover", "collected",
+    "started", "recorded", "start-date", "period", "issued", "recorded-date", "sent", "expiration-date",
+];
+
+/// How a value of this datatype is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Datatype {
+    Code,
+    Boolean,
+    Text,
+    Uri,
+    Coding,
+    CodeableConcept,
+    Identifier,
+    ContactPoint,
+    HumanName,
+    Address,
+    Reference,
+    Date,
+    Period,
+    Timing,
+    Number,
+    Quantity,
+    Money,
+    Range,
+    SampledData,
+    /// A whole resource inside another (`Bundle.entry[0].resource`): stands for a reference to it.
+    Resource,
+    /// Present and not `false`: a boolean token.
+    PresentAndNotFalse,
+}
+
+#[derive(Debug)]
+pub struct Parameter {
+    pub code: String,
+    pub kind: SearchParameterKind,
+    /// Seeds the hashes of its terms. Parameters of a type that read the same path share it.
+    pub salt: i64,
+    /// Names it in the tables of strings, dates and quantities.
+    pub key: i32,
+    /// Its bit in `resource.present`.
+    pub bit: u32,
+    /// Its date stands in the resource's own row.
+    pub is_primary_date: bool,
+    /// Resource types that it can reference.
+    pub targets: Vec<String>,
+    /// For composites on the resource itself: the parameters whose values are joined.
+    pub components: Vec<String>,
+    /// Why it cannot be searched, if so.
+    pub unsupported: Option<&'static str>,
+    pub url: String,
+}
+
+/// What one leaf of the tree gives to one parameter.
+#[derive(Debug)]
+pub struct Extract {
+    /// Index into [`TypeParameters::parameters`].
+    pub parameter: usize,
+    pub datatype: Datatype,
+    /// Only references to this type.
+    pub target: Option<String>,
+    /// System of a `code` that its required binding implies.
+    pub system: Option<String>,
+}
+
+#[derive(Debug)]
+pub struct Edge {
+    pub name: String,
+    /// Only items whose member has this value.
+    pub condition: Option<(String, String)>,
+    /// Only this item.
+    pub index: Option<usize>,
+    pub node: usize,
+}
+
+#[derive(Debug, Default)]
+pub struct WalkNode {
+    /// Sorted by name.
+    pub edges: Vec<Edge>,
+    pub extracts: Vec<Extract>,
+}
+
+/// The tree of member names; node 0 is the resource.
+#[derive(Debug, Default)]
+pub struct Walk {
+    pub nodes: Vec<WalkNode>,
+}
+
+#[derive(Debug)]
+pub struct TypeParameters {
+    pub name: String,
+    pub number: i16,
+    pub parameters: Vec<Parameter>,
+    by_code: HashMap<String, usize>,
+    pub walk: Walk,
+}
+
+impl TypeParameters {
+    pub fn get(&self, code: &str) -> Option<&Parameter> {
+        self.by_code.get(code).map(|i| &self.parameters[*i])
+    }
+}
+
+/// Every type's parameters.
+#[derive(Debug)]
+pub struct Registry {
+    pub definitions: &'static Definitions,
+    types: HashMap<String, TypeParameters>,
+}
+
+impl Registry {
+    /// Compiles all parameters. Errors: an expression that cannot be read, or two parameters whose keys collide.
+    pub fn load(definitions: &'static Definitions) -> Result<Registry, String> {
+        let mut types = HashMap::new();
+        let mut keys = HashSet::new();
+        for name in definitions.resource_types() {
+            let parameters = compile_type(definitions, name)?;
+            for parameter in &parameters.parameters {
+                if !keys.insert(parameter.key) {
+                    return Err(format!("the key of {name}.{} collides", parameter.code));
+                }
+            }
+            types.insert(name.to_owned(), parameters);
+        }
+        Ok(Registry { definitions, types })
+    }
+
+    /// `None` if there is no such resource type.
+    pub fn of(&self, type_name: &str) -> Option<&TypeParameters> {
+        self.types.get(type_name)
+    }
+
+    pub fn number_of(&self, type_name: &str) -> Option<i16> {
+        self.types.get(type_name).map(|t| t.number)
+    }
+
+    pub fn name_of(&self, number: i16) -> &'static str {
+        self.definitions.name_of(number).unwrap_or("Resource")
+    }
+}
+
+fn compile_type(definitions: &'static Definitions, name: &str) -> Result<TypeParameters, String> {
+    let number = definitions.number_of(name).ok_or_else(|| format!("{name} has no number"))?;
+    let mut compiled = TypeParameters {
+        name: name.to_owned(),
+        number,
+        parameters: Vec::new(),
+        by_code: HashMap::new(),
+        walk: Walk { nodes: vec![WalkNode::default()] },
+    };
+    let mut is_multiple = Vec::new();
+    for definition in definitions.search_parameters_of(name) {
+        if compiled.by_code.contains_key(&definition.code) {
+            continue;
+        }
+        let bit = u32::try_from(compiled.parameters.len()).unwrap_or(u32::MAX);
+        if bit >= 64 {
+            return Err(format!("{name} has more than 64 search parameters"));
+        }
+        compiled.by_code.insert(definition.code.clone(), compiled.parameters.len());
+        let paths = expression::parse(&definition.expression).map_err(|e| format!("{}: {e}", definition.url));
+        let paths = if definition.expression.is_empty() { Vec::new() } else { paths? };
+        let paths: Vec<Path> = paths.into_iter().filter(|p| [name, "Resource", "DomainResource"].contains(&p.root.as_str())).collect();
+        compiled.parameters.push(parameter(name, definition, &paths, bit));
+        let mut multiple = false;
+        for path in &paths {
+            multiple |= grow(definitions, &mut compiled, name, path)?;
+        }
+        is_multiple.push(multiple);
+    }
+    mark_primary_date(&mut compiled, &is_multiple);
+    for node in &mut compiled.walk.nodes {
+        node.edges.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    Ok(compiled)
+}
+
+fn parameter(type_name: &str, definition: &SearchParameter, paths: &[Path], bit: u32) -> Parameter {
+    let without_targets = |path: &Path| {
+        let steps = path.steps.iter().filter(|s| !matches!(s, Step::ResolveIs(_)));
+        format!("{:?}", steps.collect::<Vec<_>>())
+    };
+    let read: Vec<String> = paths.iter().map(without_targets).collect();
+    let is_composite = definition.kind == SearchParameterKind::Composite;
+    let is_on_resource = is_composite && paths.len() == 1 && paths[0].steps.is_empty();
+    Parameter {
+        code: definition.code.clone(),
+        kind: definition.kind,
+        salt: hash(&[type_name, &format!("{:?}", definition.kind), &read.join("|")]),
+        key: hash(&[type_name, &definition.code]) as i32,
+        bit,
+        is_primary_date: false,
+        targets: definition.targets.clone(),
+        components: definition.components.iter().filter(|_| is_on_resource).map(|(url, _)| url.clone()).collect(),
+        unsupported: unsupported(definition, is_composite && !is_on_resource),
+        url: definition.url.clone(),
+    }
+}
+
+fn unsupported(definition: &SearchParameter, is_composite_below: bool) -> Option<&'static str> {
+    match definition.code.as_str() {
+        "_text" | "_content" => Some("full-text search is not supported yet"),
+        "_query" => Some("named queries are not supported"),
+        _ if definition.kind == SearchParameterKind::Special => Some("special parameters are not supported yet"),
+        _ if is_composite_below => Some("composites of repeating elements are not supported yet"),
+        _ => None,
+    }
+}
+
+fn mark_primary_date(compiled: &mut TypeParameters, is_multiple: &[bool]) {
+    for code in PRIMARY_DATES {
+        if let Some(&i) = compiled.by_code.get(*code) {
+            if compiled.parameters[i].kind == SearchParameterKind::Date && !is_multiple[i] {
+                compiled.parameters[i].is_primary_date = true;
+                return;
+            }
+        }
+    }
+}
+
+/// A place in the tree and the type of the values there.
+struct Place<'d> {
+    node: usize,
+    types: Vec<&'d ElementType>,
+}
+
+/// Adds a path to the tree. Tells whether it can give several values.
+fn grow(definitions: &'static Definitions, compiled: &mut TypeParameters, type_name: &str, path: &Path) -> Result<bool, String> {
+    let parameter = compiled.parameters.len() - 1;
+    let kind = compiled.parameters[parameter].kind;
+    if kind == SearchParameterKind::Composite || path.steps.is_empty() {
+        return Ok(false);
+    }
+    let mut multiple = false;
+    let mut target = None;
+    let mut present = false;
+    let mut shape = definitions.type_named(type_name).and_then(|t| t.shape);
+    let mut places = vec![Place { node: 0, types: Vec::new() }];
+    let mut steps = path.steps.iter().peekable();
+    let mut systems: Vec<Option<String>> = vec![None];
+    while let Some(step) = steps.next() {
+        match step {
+            Step::Field(name) => {
+                let wanted = match steps.peek() {
+                    Some(Step::As(datatype)) => Some(datatype.as_str()),
+                    _ => None,
+                };
+                let Some(current) = shape else { return Ok(multiple) };
+                let from = places[0].node;
+                let Some(element) = definitions.shape(current).elements.iter().find(|e| e.name == *name) else {
+                    return Err(format!("{type_name} has no element {name} on the way of {:?}", path.steps));
+                };
+                multiple |= element.max != Some(1);
+                places.clear();
+                systems.clear();
+                for element_type in element.types.iter().filter(|t| wanted.is_none_or(|w| t.code == w)) {
+                    let json_name = if element.is_choice { choice_name(name, &element_type.code) } else { name.clone() };
+                    let (condition, index) = condition(steps.clone());
+                    let node = child(&mut compiled.walk, from, json_name, condition, index);
+                    places.push(Place { node, types: vec![element_type] });
+                    systems.push(element.required_binding.and_then(|v| definitions.implied_system(v)));
+                    shape = element_type.shape;
+                }
+            }
+            Step::ResolveIs(type_name) => target = Some(type_name.clone()),
+            Step::PresentAndNotFalse => present = true,
+            Step::As(_) | Step::Where(..) | Step::Index(_) => {}
+        }
+        if places.is_empty() {
+            return Ok(multiple);
+        }
+    }
+    for (place, system) in places.iter().zip(systems) {
+        for element_type in &place.types {
+            let datatype = if present { Some(Datatype::PresentAndNotFalse) } else { datatype(kind, &element_type.code) };
+            multiple |= element_type.code == "Timing";
+            if let Some(datatype) = datatype {
+                let extract = Extract { parameter, datatype, target: target.clone(), system: system.clone() };
+                compiled.walk.nodes[place.node].extracts.push(extract);
+            }
+        }
+    }
+    Ok(multiple)
+}
+
+/// The condition and index that the steps right after a field put on it.
+fn condition<'a>(steps: impl Iterator<Item = &'a Step>) -> (Option<(String, String)>, Option<usize>) {
+    let (mut condition, mut index) = (None, None);
+    for step in steps {
+        match step {
+            Step::Where(member, value) => condition = Some((member.clone(), value.clone())),
+            Step::Index(i) => index = Some(*i),
+            Step::As(_) | Step::ResolveIs(_) | Step::PresentAndNotFalse => {}
+            Step::Field(_) => break,
+        }
+    }
+    (condition, index)
+}
+
+fn child(walk: &mut Walk, from: usize, name: String, condition: Option<(String, String)>, index: Option<usize>) -> usize {
+    let found = walk.nodes[from].edges.iter().find(|e| e.name == name && e.condition == condition && e.index == index);
+    if let Some(edge) = found {
+        return edge.node;
+    }
+    walk.nodes.push(WalkNode::default());
+    let node = walk.nodes.len() - 1;
+    walk.nodes[from].edges.push(Edge { name, condition, index, node });
+    node
+}
+
+fn choice_name(stem: &str, datatype: &str) -> String {
+    let mut chars = datatype.chars();
+    let first = chars.next().map(|c| c.to_ascii_uppercase());
+    stem.chars().chain(first).chain(chars).collect()
+}
+
+/// How a parameter of this kind reads this datatype; `None` if it gives nothing (an unqualified choice also names datatypes that do not fit).
+fn datatype(kind: SearchParameterKind, code: &str) -> Option<Datatype> {
+    use SearchParameterKind as K;
+    match (kind, code) {
+        (K::Token, "Coding") => Some(Datatype::Coding),
+        (K::Token, "CodeableConcept") => Some(Datatype::CodeableConcept),
+        (K::Token, "Identifier") => Some(Datatype::Identifier),
+        (K::Token, "ContactPoint") => Some(Datatype::ContactPoint),
+        (K::Token, "boolean") => Some(Datatype::Boolean),
+        (K::Token, "code" | "id" | "string" | "uri" | "canonical" | "oid" | "uuid" | "url") => Some(Datatype::Code),
+        (K::Token, "date" | "dateTime" | "instant" | "integer" | "positiveInt") => Some(Datatype::Code),
+        (K::String, "HumanName") => Some(Datatype::HumanName),
+        (K::String, "Address") => Some(Datatype::Address),
+        (K::String, "string" | "markdown" | "code" | "id") => Some(Datatype::Text),
+        (K::Reference, "Reference") => Some(Datatype::Reference),
+        (K::Reference | K::Uri, "canonical" | "uri" | "url" | "oid" | "uuid") => Some(Datatype::Uri),
+        (K::Reference, "Resource") => Some(Datatype::Resource),
+        (K::Date, "date" | "dateTime" | "instant") => Some(Datatype::Date),
+        (K::Date, "Period") => Some(Datatype::Period),
+        (K::Date, "Timing") => Some(Datatype::Timing),
+        (K::Number, "decimal" | "integer" | "positiveInt" | "unsignedInt") => Some(Datatype::Number),
+        (K::Number | K::Quantity, "Range") => Some(Datatype::Range),
+        (K::Quantity, "Quantity" | "Age" | "Duration" | "Distance" | "Count" | "SimpleQuantity" | "MoneyQuantity") => Some(Datatype::Quantity),
+        (K::Quantity, "Money") => Some(Datatype::Money),
+        (K::Quantity, "SampledData") => Some(Datatype::SampledData),
+        (K::Quantity, "decimal" | "integer") => Some(Datatype::Number),
+        _ => None,
+    }
+}

@@ -1,0 +1,121 @@
+//! The store: all SQL stands here, and [`write`] is the only code that changes resources.
+
+pub mod bodies;
+pub mod cluster;
+pub mod document;
+// pub mod feed;
+pub mod history;
+pub mod read;
+pub mod rows;
+pub mod statements;
+pub mod write;
+pub mod writer;
+
+use crate::clock::Clock;
+use crate::outcome::Outcome;
+use crate::search::parameters::Registry;
+use crate::store::bodies::Bodies;
+use crate::store::rows::RowIds;
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::PgPoolOptions;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// What everything that touches the database shares.
+#[derive(Clone)]
+pub struct Store {
+    /// Point reads and writes: prepared plans are kept.
+    pub points: PgPool,
+    /// Searches: planned anew each time, because density decides the plan.
+    pub searches: PgPool,
+    pub registry: Arc<Registry>,
+    pub bodies: Arc<Bodies>,
+    pub row_ids: Arc<RowIds>,
+    pub clock: Clock,
+    /// Rung after each commit that added change rows.
+    pub changed: Arc<Notify>,
+}
+
+/// Settings of `config/default.toml`, section `database`.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub url: String,
+    pub pool_size_max: u32,
+    pub pool_wait_ms: u64,
+    pub statement_timeout_ms: u64,
+}
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+impl Store {
+    /// Connects, migrates, and reads what is needed to start.
+    pub async fn open(settings: &Settings, registry: Arc<Registry>, clock: Clock) -> Result<Store, Outcome> {
+        let points = connect(settings, settings.pool_size_max, "auto").await?;
+        migrate(&points).await?;
+        let searches = connect(settings, settings.pool_size_max, "force_custom_plan").await?;
+        let bodies = Arc::new(Bodies::load(&points).await.map_err(database_error)?);
+        Ok(Store { points, searches, registry, bodies, row_ids: Arc::default(), clock, changed: Arc::default() })
+    }
+
+    /// Closes all connections: what is running ends first.
+    pub async fn close(&self) {
+        self.points.close().await;
+        self.searches.close().await;
+    }
+}
+
+/// A pool whose connections carry the statement timeout. Statements are never logged: their values are personal data.
+pub async fn connect(settings: &Settings, size: u32, plan_cache_mode: &str) -> Result<PgPool, Outcome> {
+    let options = PgConnectOptions::from_str(&settings.url)
+        .map_err(|e| Outcome::internal(format!("database.url cannot be read: {e}")))?
+        .application_name("eds")
+        .statement_cache_capacity(256)
+        .options([
+            ("statement_timeout", settings.statement_timeout_ms.to_string().as_str()),
+            ("idle_in_transaction_session_timeout", "30000"),
+            ("plan_cache_mode", plan_cache_mode),
+            ("jit", "off"),
+            ("timezone", "UTC"),
+        ]);
+    let options = sqlx::ConnectOptions::disable_statement_logging(options);
+    PgPoolOptions::new()
+        .max_connections(size)
+        .min_connections(1)
+        .test_before_acquire(false)
+        .acquire_timeout(Duration::from_millis(settings.pool_wait_ms))
+        .connect_with(options)
+        .await
+        .map_err(database_error)
+}
+
+/// Brings the schema to this version; the migrator holds an advisory lock meanwhile.
+pub async fn migrate(pool: &PgPool) -> Result<(), Outcome> {
+    MIGRATIONS.run(pool).await.map_err(|e| Outcome::internal(format!("migration failed: {e}")))?;
+    let key: [u8; 32] = rand::random();
+    let insert = "insert into repository (cursor_key) values ($1) on conflict do nothing";
+    sqlx::query(insert).bind(&key[..]).execute(pool).await.map_err(database_error)?;
+    Ok(())
+}
+
+/// What a failed statement means to a client: the database being away or busy is 503, anything else our own mistake.
+pub fn database_error(error: sqlx::Error) -> Outcome {
+    let is_transient = match &error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed | sqlx::Error::Tls(_) => true,
+        // 08 connection, 40 serialization and deadlock, 53 resources, 55 lock or state, 57 operator intervention (shutdown, timeout), 58 system.
+        sqlx::Error::Database(e) => e.code().is_some_and(|code| ["08", "40", "53", "55", "57", "58"].contains(&&code[..2])),
+        _ => false,
+    };
+    let mut outcome = match is_transient {
+        true => Outcome::unavailable("The database is not available or too busy; try again"),
+        false => Outcome::internal("database"),
+    };
+    // The message of a constraint can quote values: only its code and the kind of failure go to the log.
+    outcome.internal = Some(match &error {
+        sqlx::Error::Database(e) => format!("database error {} {}", e.code().unwrap_or_default(), e.constraint().unwrap_or_default()),
+        other => other.to_string(),
+    });
+    outcome
+}

@@ -1,0 +1,193 @@
+//! Reads: by id, by version, by search; several point reads that arrive together share one statement.
+
+use crate::fhir::identity::self_hash;
+use crate::outcome::Outcome;
+use crate::policy::Policy;
+use crate::policy::State;
+use crate::search::compile::Compiler;
+use crate::search::condition::Condition;
+use crate::search::sql::Arg;
+use crate::search::sql::Sql;
+use crate::store::Store;
+use crate::store::database_error;
+use crate::store::rows::Row;
+use sqlx::FromRow;
+use sqlx::PgConnection;
+use sqlx::Row as _;
+use sqlx::postgres::PgArguments;
+use sqlx::postgres::PgRow;
+use std::collections::HashMap;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+
+/// Point reads that one statement answers.
+const READS_MAX: usize = 128;
+/// Statements for point reads that run at the same time.
+const READERS: usize = 2;
+const WAITING_MAX: usize = 16_384;
+
+/// Columns of [`Row`] under an alias.
+pub fn row_columns(alias: &str) -> String {
+    ["rid", "type", "id", "version", "updated", "state", "dictionary", "body"].map(|column| format!("{alias}.{column}")).join(", ")
+}
+
+/// Runs compiled SQL. The text comes from `search::compile` and the constants here; every value is an argument.
+pub async fn run(conn: &mut PgConnection, sql: Sql) -> Result<Vec<PgRow>, sqlx::Error> {
+    let mut query = sqlx::query::<sqlx::Postgres>(sqlx::AssertSqlSafe(sql.text));
+    for arg in sql.args {
+        query = bind(query, arg);
+    }
+    query.fetch_all(conn).await
+}
+
+fn bind(query: sqlx::query::Query<'_, sqlx::Postgres, PgArguments>, arg: Arg) -> sqlx::query::Query<'_, sqlx::Postgres, PgArguments> {
+    match arg {
+        Arg::Int(value) => query.bind(value),
+        Arg::Ints(values) => query.bind(values),
+        Arg::Float(value) => query.bind(value),
+        Arg::Text(value) => query.bind(value),
+        Arg::Instant(value) => query.bind(value),
+    }
+}
+
+struct Request {
+    hash: i64,
+    reply: oneshot::Sender<Result<Option<Row>, Outcome>>,
+}
+
+/// Where point reads are handed in.
+#[derive(Clone)]
+pub struct Reader {
+    requests: mpsc::Sender<Request>,
+    store: Store,
+}
+
+impl Reader {
+    pub fn start(store: Store) -> Reader {
+        let (requests, receiver) = mpsc::channel(WAITING_MAX);
+        tokio::spawn(serve(store.clone(), receiver));
+        Reader { requests, store }
+    }
+
+    /// The current row of a resource, whatever its state; `None` if it never was.
+    async fn row(&self, type_name: &str, id: &str) -> Result<Option<Row>, Outcome> {
+        let (reply, answer) = oneshot::channel();
+        let busy = |_| Outcome::unavailable("Too many reads are waiting; try again");
+        self.requests.try_send(Request { hash: self_hash(type_name, id), reply }).map_err(busy)?;
+        let row = answer.await.map_err(|_| Outcome::unavailable("The server is stopping; try again"))??;
+        Ok(row.filter(|row| row.id == id && self.store.registry.name_of(row.type_number) == type_name))
+    }
+
+    /// The current version. Errors: 404 if it is not known or hidden, 410 if it was deleted.
+    pub async fn read(&self, policy: Policy, type_name: &str, id: &str) -> Result<Row, Outcome> {
+        let what = format!("{type_name}/{id}");
+        match self.row(type_name, id).await? {
+            Some(row) if policy.sees(row.state()) => Ok(row),
+            Some(row) if row.state() == State::Deleted => Err(Outcome::gone(&what)),
+            _ => Err(Outcome::not_found(&what)),
+        }
+    }
+
+    /// The current row if its history may be seen: deleted ones count.
+    pub async fn row_with_history(&self, type_name: &str, id: &str) -> Result<Row, Outcome> {
+        match self.row(type_name, id).await? {
+            Some(row) if row.state() != State::Withdrawn => Ok(row),
+            _ => Err(Outcome::not_found(&format!("{type_name}/{id}"))),
+        }
+    }
+}
+
+async fn serve(store: Store, mut requests: mpsc::Receiver<Request>) {
+    let (done, mut finished) = mpsc::channel::<()>(READERS);
+    let mut free = READERS;
+    let mut batch = Vec::new();
+    loop {
+        if free == 0 {
+            finished.recv().await;
+            free += 1;
+        }
+        if requests.recv_many(&mut batch, READS_MAX).await == 0 {
+            return;
+        }
+        while finished.try_recv().is_ok() {
+            free += 1;
+        }
+        free -= 1;
+        let (store, done, batch) = (store.clone(), done.clone(), std::mem::take(&mut batch));
+        tokio::spawn(async move {
+            answer(&store, batch).await;
+            // The loop above holds the receiver for as long as the process reads.
+            let _ = done.send(()).await;
+        });
+    }
+}
+
+async fn answer(store: &Store, batch: Vec<Request>) {
+    let hashes: Vec<i64> = batch.iter().map(|r| r.hash).collect();
+    let fetched = by_hashes(store, &hashes).await;
+    for request in batch {
+        let row = fetched.as_ref().map(|rows| rows.get(&request.hash).cloned()).map_err(Clone::clone);
+        // Whoever asked may have gone.
+        let _ = request.reply.send(row);
+    }
+}
+
+async fn by_hashes(store: &Store, hashes: &[i64]) -> Result<HashMap<i64, Row>, Outcome> {
+    type HashedRow = (i64, i64, i16, String, i32, chrono::DateTime<chrono::Utc>, i16, i16, Vec<u8>);
+    let text = "select self_hash, rid, type, id, version, updated, state, dictionary, body from resource where self_hash = any($1)";
+    let rows: Vec<HashedRow> = sqlx::query_as(text).bind(hashes).fetch_all(&store.points).await.map_err(database_error)?;
+    let rows = rows.into_iter().map(|(hash, rid, type_number, id, version, updated, state, dictionary, body)| {
+        (hash, Row { rid, type_number, id, version, updated, state, dictionary, body })
+    });
+    let rows: HashMap<i64, Row> = rows.collect();
+    if rows.values().any(|row| !store.bodies.knows(row.dictionary)) {
+        store.bodies.refresh(&store.points).await.map_err(database_error)?;
+    }
+    Ok(rows)
+}
+
+/// A row of a search page: with its references, for includes, and its sort keys as text, for the cursor.
+#[derive(Debug)]
+pub struct Found {
+    pub row: Row,
+    pub references: Vec<i64>,
+    pub keys: Vec<Option<String>>,
+}
+
+/// Runs a page: `select <row>, <references>, <keys...>`.
+pub async fn page(store: &Store, sql: Sql, keys: usize) -> Result<Vec<Found>, Outcome> {
+    let mut conn = store.searches.acquire().await.map_err(database_error)?;
+    let rows = run(&mut conn, sql).await.map_err(database_error)?;
+    drop(conn);
+    let read = |row: &PgRow| -> Result<Found, sqlx::Error> {
+        let references = row.try_get("reference_hashes")?;
+        let keys = (0..keys).map(|i| row.try_get(format!("key{i}").as_str())).collect::<Result<_, _>>()?;
+        Ok(Found { row: Row::from_row(row)?, references, keys })
+    };
+    let found: Vec<Found> = rows.iter().map(read).collect::<Result<_, _>>().map_err(database_error)?;
+    if found.iter().any(|f| !store.bodies.knows(f.row.dictionary)) {
+        store.bodies.refresh(&store.points).await.map_err(database_error)?;
+    }
+    Ok(found)
+}
+
+/// How many resources satisfy the condition.
+pub async fn count(store: &Store, policy: Policy, condition: &Condition) -> Result<i64, Outcome> {
+    let mut compiler = Compiler::new(policy);
+    compiler.sql.push("select count(*)");
+    compiler.resource(condition);
+    let mut conn = store.searches.acquire().await.map_err(database_error)?;
+    let rows = run(&mut conn, compiler.sql).await.map_err(database_error)?;
+    rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(database_error)
+}
+
+/// What the planner expects the count to be.
+pub async fn estimate(store: &Store, policy: Policy, condition: &Condition) -> Result<i64, Outcome> {
+    let mut compiler = Compiler::new(policy);
+    compiler.sql.push("explain (format json) select 1");
+    compiler.resource(condition);
+    let mut conn = store.searches.acquire().await.map_err(database_error)?;
+    let rows = run(&mut conn, compiler.sql).await.map_err(database_error)?;
+    let plan: sqlx::types::JsonValue = rows.first().map_or(Ok(sqlx::types::JsonValue::Null), |row| row.try_get(0)).map_err(database_error)?;
+    Ok(plan[0]["Plan"]["Plan Rows"].as_f64().unwrap_or(0.0).round() as i64)
+}

@@ -1,0 +1,386 @@
+//! The statements of the write path: what a batch needs to know, and what it writes. Set-based: their number does not grow with the batch.
+
+use crate::fhir::identity::self_hash;
+use crate::policy::Policy;
+use crate::policy::State;
+use crate::search::compile::Compiler;
+use crate::search::condition::Condition;
+use crate::search::parameters::Registry;
+use crate::store::Store;
+use crate::store::document;
+use crate::store::read::run;
+use crate::store::rows::Row;
+use crate::store::write::Change;
+use crate::store::write::Criteria;
+use crate::store::write::Known;
+use crate::store::write::Member;
+use crate::store::write::Place;
+use crate::store::write::Prepared;
+use crate::store::write::Unit;
+use chrono::DateTime;
+use chrono::Utc;
+use sqlx::PgConnection;
+use sqlx::Row as _;
+
+/// Locks what the units touch and reads what they depend on.
+pub async fn read_known(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Result<Known, sqlx::Error> {
+    lock(conn, units).await?;
+    let mut known = Known { documents: document::read(store, conn, units).await?, ..Known::default() };
+    let mut hashes: Vec<i64> = units.iter().flat_map(|unit| unit.hashes(&store.registry)).collect();
+    let criteria: Vec<((usize, Place), &Criteria)> =
+        units.iter().enumerate().flat_map(|(i, unit)| unit.criteria().map(move |(place, c)| ((i, place), c))).collect();
+    if !criteria.is_empty() {
+        let found = matches(conn, &criteria).await?;
+        for (key, hash) in found {
+            hashes.push(hash);
+            known.matches.entry(key).or_default().push(hash);
+        }
+    }
+    hashes.extend(known.documents.values().flat_map(|d| d.members.iter().map(|m| m.self_hash)));
+    hashes.sort_unstable();
+    hashes.dedup();
+    if !hashes.is_empty() {
+        let rows: Vec<Row> = sqlx::query_as(
+            "select rid, type, id, version, updated, state, dictionary, body
+             from resource
+             where self_hash = any($1)
+             order by self_hash
+             for no key update",
+        )
+        .bind(&hashes)
+        .fetch_all(conn)
+        .await?;
+        known.rows = rows.into_iter().map(|row| (self_hash(store.registry.name_of(row.type_number), &row.id), row)).collect();
+    }
+    forget_false_matches(store, &mut known, &criteria);
+    Ok(known)
+}
+
+/// Advisory locks on criteria and documents, in one order for all writers; row locks alone cannot guard what does not exist yet.
+async fn lock(conn: &mut PgConnection, units: &[Unit]) -> Result<(), sqlx::Error> {
+    let of_documents = units.iter().filter_map(|u| u.document.as_ref()).flat_map(|d| d.locks());
+    let mut locks: Vec<i64> = units.iter().flat_map(|u| u.criteria().map(|(_, c)| c.lock)).chain(of_documents).collect();
+    if locks.is_empty() {
+        return Ok(());
+    }
+    locks.sort_unstable();
+    locks.dedup();
+    sqlx::query("select pg_advisory_xact_lock(key) from unnest($1::bigint[]) key").bind(locks).execute(conn).await?;
+    Ok(())
+}
+
+/// The first two matches of each criterion. Criteria that are one term are answered by one statement.
+async fn matches(conn: &mut PgConnection, criteria: &[((usize, Place), &Criteria)]) -> Result<Vec<((usize, Place), i64)>, sqlx::Error> {
+    let mut found = Vec::new();
+    let single = |c: &Criteria| match &c.condition {
+        Condition::Terms(terms) if terms.len() == 1 => Some(terms[0]),
+        _ => None,
+    };
+    let simple: Vec<_> = criteria.iter().filter_map(|(key, c)| single(c).map(|term| (*key, term))).collect();
+    if !simple.is_empty() {
+        let predicate = Policy::NotWithdrawn.predicate("r");
+        let text = format!(
+            "select c.place, m.self_hash
+             from unnest($1::bigint[]) with ordinality c (term, place)
+             cross join lateral (select self_hash from resource r where {predicate} and r.terms @> array[c.term] limit 2) m"
+        );
+        let terms: Vec<i64> = simple.iter().map(|(_, term)| *term).collect();
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(terms).fetch_all(&mut *conn).await?;
+        for row in rows {
+            let place: i64 = row.try_get(0)?;
+            found.push((simple[place as usize - 1].0, row.try_get(1)?));
+        }
+    }
+    for (key, criteria) in criteria.iter().filter(|(_, c)| single(c).is_none()) {
+        let mut compiler = Compiler::new(Policy::NotWithdrawn);
+        let alias = compiler.upcoming_alias();
+        compiler.sql.push("select ").push(&alias).push(".self_hash");
+        compiler.resource(&criteria.condition);
+        compiler.sql.push(" limit 2");
+        for row in run(&mut *conn, compiler.sql).await? {
+            found.push((*key, row.try_get(0)?));
+        }
+    }
+    Ok(found)
+}
+
+/// A match found by hash must hold the text that was asked for.
+fn forget_false_matches(store: &Store, known: &mut Known, criteria: &[((usize, Place), &Criteria)]) {
+    for (key, criteria) in criteria {
+        let Some(text) = &criteria.must_hold else { continue };
+        if let Some(matches) = known.matches.get_mut(key) {
+            matches.retain(|hash| {
+                let row = known.rows.get(hash);
+                let kept = row.and_then(|row| store.bodies.decompress(row.dictionary, &row.body).ok());
+                kept.is_some_and(|kept| kept.contains(text.as_str()))
+            });
+        }
+    }
+}
+
+/// The columns of one batch: each field is an array argument.
+#[derive(Default)]
+pub struct Columns {
+    rid: Vec<i64>,
+    self_hash: Vec<i64>,
+    present: Vec<i64>,
+    date_low: Vec<Option<i64>>,
+    date_high: Vec<Option<i64>>,
+    version: Vec<i32>,
+    type_number: Vec<i16>,
+    state: Vec<i16>,
+    dictionary: Vec<i16>,
+    reference_terms: Vec<i16>,
+    id: Vec<String>,
+    /// First and last place in `terms`, counted from 1 as SQL does.
+    term_first: Vec<i32>,
+    term_last: Vec<i32>,
+    body: Vec<Vec<u8>>,
+    is_new: Vec<bool>,
+    operation: Vec<i16>,
+    terms: Vec<i64>,
+    strings: Side<String>,
+    dates: Side<(i64, i64)>,
+    quantities: Side<(i64, i64, f64, f64)>,
+    inserts: usize,
+}
+
+/// Rows of a side table, with the place of their resource in the columns.
+struct Side<T> {
+    of: Vec<usize>,
+    key: Vec<i32>,
+    values: Vec<T>,
+}
+
+impl<T> Default for Side<T> {
+    fn default() -> Side<T> {
+        Side { of: Vec::new(), key: Vec::new(), values: Vec::new() }
+    }
+}
+
+impl Columns {
+    pub fn is_empty(&self) -> bool {
+        self.rid.is_empty()
+    }
+
+    pub fn inserts(&self) -> usize {
+        self.inserts
+    }
+
+    /// Returns the place of the new row.
+    pub fn insert(&mut self, registry: &Registry, id: &str, prepared: &Prepared) -> usize {
+        self.inserts += 1;
+        let type_number = prepared.type_number;
+        self.push(0, self_hash(registry.name_of(type_number), id), type_number, id, 1, State::Live, true, Change::Create, Some(prepared));
+        self.rid.len() - 1
+    }
+
+    pub fn update(&mut self, registry: &Registry, row: &Row, prepared: &Prepared) {
+        let (state, change) = match row.state() {
+            State::Withdrawn => (State::Withdrawn, Change::Update),
+            State::Deleted => (State::Live, Change::Create),
+            State::Live => (State::Live, Change::Update),
+        };
+        let hash = self_hash(registry.name_of(row.type_number), &row.id);
+        self.push(row.rid, hash, row.type_number, &row.id, row.version + 1, state, false, change, Some(prepared));
+    }
+
+    pub fn delete(&mut self, registry: &Registry, row: &Row) {
+        let hash = self_hash(registry.name_of(row.type_number), &row.id);
+        self.push(row.rid, hash, row.type_number, &row.id, row.version + 1, State::Deleted, false, Change::Delete, None);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one per column of the row; called from three places here")]
+    fn push(&mut self, rid: i64, hash: i64, type_number: i16, id: &str, version: i32, state: State, is_new: bool, change: Change, prepared: Option<&Prepared>) {
+        let place = self.rid.len();
+        self.rid.push(rid);
+        self.self_hash.push(hash);
+        self.type_number.push(type_number);
+        self.id.push(id.to_owned());
+        self.version.push(version);
+        self.state.push(state as i16);
+        self.is_new.push(is_new);
+        self.operation.push(change as i16);
+        let Some(Prepared { entry, dictionary, body, .. }) = prepared else {
+            self.push_empty();
+            return;
+        };
+        self.present.push(entry.present);
+        self.date_low.push(entry.date.map(|d| d.low));
+        self.date_high.push(entry.date.map(|d| d.high));
+        self.dictionary.push(*dictionary);
+        self.reference_terms.push(entry.reference_terms);
+        self.body.push(body.clone());
+        self.term_first.push(self.terms.len() as i32 + 1);
+        self.terms.extend_from_slice(&entry.terms);
+        self.term_last.push(self.terms.len() as i32);
+        for (key, value) in &entry.strings {
+            self.strings.add(place, *key, value.clone());
+        }
+        for (key, date) in &entry.dates {
+            self.dates.add(place, *key, (date.low, date.high));
+        }
+        for q in &entry.quantities {
+            self.quantities.add(place, q.key, (q.unit, q.code, q.low, q.high));
+        }
+    }
+
+    /// A deleted resource: nothing of it stays in the index.
+    fn push_empty(&mut self) {
+        self.present.push(0);
+        self.date_low.push(None);
+        self.date_high.push(None);
+        self.dictionary.push(0);
+        self.reference_terms.push(0);
+        self.body.push(Vec::new());
+        self.term_first.push(self.terms.len() as i32 + 1);
+        self.term_last.push(self.terms.len() as i32);
+    }
+
+    /// Gives the new rows their ids, in order.
+    pub fn assign_row_ids(&mut self, ids: Vec<i64>) {
+        let mut ids = ids.into_iter();
+        for (rid, is_new) in self.rid.iter_mut().zip(&self.is_new) {
+            if *is_new {
+                *rid = ids.next().expect("one id was taken for each new row");
+            }
+        }
+    }
+
+    pub fn member_ids(&self, members: &[Member]) -> Vec<i64> {
+        members.iter().map(|m| match m {
+            Member::New(place) => self.rid[*place],
+            Member::Known(rid) => *rid,
+        }).collect()
+    }
+
+    /// Row ids of what exists already: their old versions go to history, their side rows away.
+    fn changed(&self) -> Vec<i64> {
+        self.rid.iter().zip(&self.is_new).filter(|(_, is_new)| !**is_new).map(|(rid, _)| *rid).collect()
+    }
+}
+
+impl<T> Side<T> {
+    fn add(&mut self, of: usize, key: i32, value: T) {
+        self.of.push(of);
+        self.key.push(key);
+        self.values.push(value);
+    }
+
+    fn rids(&self, columns: &Columns) -> Vec<i64> {
+        self.of.iter().map(|place| columns.rid[*place]).collect()
+    }
+}
+
+/// Moves the versions that are superseded to history, and drops their rows of the side tables.
+const SUPERSEDE: &str = "
+with gone_strings as (delete from string_index where rid = any($1)),
+     gone_dates as (delete from date_index where rid = any($1)),
+     gone_quantities as (delete from quantity_index where rid = any($1))
+insert into history (rid, updated, version, type, state, dictionary, body)
+select rid, updated, version, type, state, dictionary, body
+from resource
+where rid = any($1)";
+
+/// Writes rows, side rows and change rows. `input` is in the order of the operations, and so are the change rows.
+const WRITE: &str = "
+with input as (
+    select *
+    from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[], $7::smallint[], $8::smallint[], $9::smallint[],
+                $10::smallint[], $11::text[], $12::int[], $13::int[], $14::bytea[], $15::bool[], $16::smallint[])
+         with ordinality i (rid, self_hash, present, date_low, date_high, version, type, state, dictionary,
+                            reference_terms, id, term_first, term_last, body, is_new, operation, place)
+), inserted as (
+    insert into resource (rid, self_hash, updated, present, date_low, date_high, version, type, state, dictionary, reference_terms, id, terms, body)
+    select rid, self_hash, $17, present, date_low, date_high, version, type, state, dictionary, reference_terms, id, ($18::bigint[])[term_first:term_last], body
+    from input
+    where is_new
+), updated as (
+    update resource r
+    set updated = $17, present = i.present, date_low = i.date_low, date_high = i.date_high, version = i.version, state = i.state,
+        dictionary = i.dictionary, reference_terms = i.reference_terms, terms = ($18::bigint[])[i.term_first:i.term_last], body = i.body
+    from input i
+    where not i.is_new and r.rid = i.rid
+), strings as (
+    insert into string_index (rid, key, value) select * from unnest($19::bigint[], $20::int[], $21::text[])
+), dates as (
+    insert into date_index (rid, key, low, high) select * from unnest($22::bigint[], $23::int[], $24::bigint[], $25::bigint[])
+), quantities as (
+    insert into quantity_index (rid, key, unit, code, low, high)
+    select * from unnest($26::bigint[], $27::int[], $28::bigint[], $29::bigint[], $30::float8[], $31::float8[])
+)
+insert into change (rid, updated, version, type, operation)
+select rid, $17, version, type, operation from input order by place";
+
+/// The same when nothing is updated: most batches, and Postgres need not plan the update.
+static WRITE_NEW: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
+    let (before, rest) = WRITE.split_once("updated as (").expect("stands above");
+    let (_, after) = rest.split_once("), strings").expect("stands above");
+    format!("{before}strings{after}")
+});
+
+/// Writes the batch. Errors: the database's, and then the caller rolls back.
+pub async fn write(conn: &mut PgConnection, columns: &Columns, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let changed = columns.changed();
+    if !changed.is_empty() {
+        sqlx::query(SUPERSEDE).bind(&changed).execute(&mut *conn).await?;
+    }
+    let text = if changed.is_empty() { WRITE_NEW.as_str() } else { WRITE };
+    let dates = &columns.dates.values;
+    let quantities = &columns.quantities.values;
+    sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(&columns.rid)
+        .bind(&columns.self_hash)
+        .bind(&columns.present)
+        .bind(&columns.date_low)
+        .bind(&columns.date_high)
+        .bind(&columns.version)
+        .bind(&columns.type_number)
+        .bind(&columns.state)
+        .bind(&columns.dictionary)
+        .bind(&columns.reference_terms)
+        .bind(&columns.id)
+        .bind(&columns.term_first)
+        .bind(&columns.term_last)
+        .bind(&columns.body)
+        .bind(&columns.is_new)
+        .bind(&columns.operation)
+        .bind(now)
+        .bind(&columns.terms)
+        .bind(columns.strings.rids(columns))
+        .bind(&columns.strings.key)
+        .bind(&columns.strings.values)
+        .bind(columns.dates.rids(columns))
+        .bind(&columns.dates.key)
+        .bind(dates.iter().map(|d| d.0).collect::<Vec<_>>())
+        .bind(dates.iter().map(|d| d.1).collect::<Vec<_>>())
+        .bind(columns.quantities.rids(columns))
+        .bind(&columns.quantities.key)
+        .bind(quantities.iter().map(|q| q.0).collect::<Vec<_>>())
+        .bind(quantities.iter().map(|q| q.1).collect::<Vec<_>>())
+        .bind(quantities.iter().map(|q| q.2).collect::<Vec<_>>())
+        .bind(quantities.iter().map(|q| q.3).collect::<Vec<_>>())
+        .execute(&mut *conn)
+        .await?;
+    Ok(())
+}
+
+/// Hides or shows rows (oscuramento), with a change row for each. Returns how many changed.
+pub async fn set_state(conn: &mut PgConnection, rids: &[i64], from: State, to: State, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    let operation = if to == State::Withdrawn { Change::Withdraw } else { Change::Restore };
+    let done = sqlx::query(
+        "with moved as (
+             update resource set state = $3 where rid = any($1) and state = $2 returning rid, version, type
+         )
+         insert into change (rid, updated, version, type, operation)
+         select rid, $4, version, type, $5 from moved order by rid",
+    )
+    .bind(rids)
+    .bind(from as i16)
+    .bind(to as i16)
+    .bind(now)
+    .bind(operation as i16)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}

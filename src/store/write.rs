@@ -1,0 +1,467 @@
+//! The one write path: whatever changes resources becomes an [`Op`], and [`apply`] is the only code that carries it out.
+//!
+//! A [`Unit`] is atomic: one create, or a whole transaction Bundle. Many units are applied in one database transaction, each with its
+//! own answer: what a unit asks is decided on rows that are locked, and a unit that may not go on takes no part in the writing.
+//! Versions, index, history and change rows are written by the same statements, so none can be forgotten.
+//! Spec: <https://hl7.org/fhir/R4/http.html#transaction>, <https://hl7.org/fhir/R4/http.html#ccreate>, <https://hl7.org/fhir/R4/http.html#concurrency>.
+
+use crate::fhir::identity::self_hash;
+use crate::fhir::json::Document;
+use crate::fhir::json::Value;
+use crate::fhir::links;
+use crate::fhir::resource::kept_text;
+use crate::outcome::Outcome;
+use crate::policy::State;
+use crate::search::condition::Condition;
+use crate::search::index::IndexEntry;
+use crate::search::index::index;
+use crate::search::parameters::Registry;
+use crate::store::Store;
+use crate::store::bodies::Bodies;
+use crate::store::document::DocumentAction;
+use crate::store::document::KnownDocument;
+use crate::store::rows::Row;
+use crate::store::statements;
+use crate::store::statements::Columns;
+use chrono::DateTime;
+use chrono::Utc;
+use sqlx::Connection;
+use sqlx::PgConnection;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::HashSet;
+
+/// What a change row says happened: `change.operation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i16)]
+pub enum Change {
+    Create = 0,
+    Update = 1,
+    Delete = 2,
+    Withdraw = 3,
+    Restore = 4,
+}
+
+impl Change {
+    pub fn from_number(number: i16) -> Change {
+        match number {
+            0 => Change::Create,
+            1 => Change::Update,
+            2 => Change::Delete,
+            3 => Change::Withdraw,
+            _ => Change::Restore,
+        }
+    }
+}
+
+/// A resource ready to be stored.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    pub type_number: i16,
+    pub kept: String,
+    pub entry: IndexEntry,
+    pub dictionary: i16,
+    pub body: Vec<u8>,
+}
+
+impl Prepared {
+    pub fn new(registry: &Registry, bodies: &Bodies, type_number: i16, resource: Value<'_>) -> Prepared {
+        let parameters = registry.of(registry.name_of(type_number)).expect("the type was looked up before");
+        let kept = kept_text(resource);
+        let entry = index(parameters, resource);
+        let (dictionary, body) = bodies.compress(type_number, &kept);
+        Prepared { type_number, kept, entry, dictionary, body }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum Content {
+    Ready(Prepared),
+    /// JSON text that refers to other entries of its unit: prepared when their ids are known.
+    Open(String),
+}
+
+/// The search of a conditional interaction.
+#[derive(Debug, Clone)]
+pub struct Criteria {
+    pub type_number: i16,
+    /// Two criteria that could match the same have the same lock.
+    pub lock: i64,
+    pub condition: Condition,
+    /// Text that a match must hold: excludes a collision of hashes.
+    pub must_hold: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Target {
+    Id(String),
+    /// The one match, or a new resource with this id.
+    Matching(Criteria, String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precondition {
+    None,
+    /// If-Match
+    Version(i32),
+    /// If-None-Match: *
+    Absent,
+}
+
+#[derive(Debug, Clone)]
+pub enum Op {
+    Create { type_number: i16, id: String, content: Content, unless: Option<Criteria> },
+    Update { type_number: i16, target: Target, content: Content, precondition: Precondition },
+    Delete { type_number: i16, target: Target, precondition: Precondition },
+}
+
+/// Operations that succeed or fail together.
+#[derive(Debug, Default, Clone)]
+pub struct Unit {
+    pub ops: Vec<Op>,
+    /// fullUrl and the operation that it names.
+    pub links: Vec<(String, usize)>,
+    /// Conditional references (`Practitioner?identifier=...`) and their searches.
+    pub lookups: Vec<(String, Criteria)>,
+    pub document: Option<DocumentAction>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    Created,
+    Updated,
+    /// An update with the content that is there already.
+    Unchanged,
+    /// A conditional create found a match.
+    Matched,
+    Deleted,
+    /// There was nothing to delete.
+    Absent,
+}
+
+/// What became of one operation.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    pub effect: Effect,
+    pub type_number: i16,
+    pub id: String,
+    pub version: i32,
+    pub updated: DateTime<Utc>,
+    /// The kept text, unless deleted or absent.
+    pub kept: Option<String>,
+}
+
+/// What became of one unit.
+#[derive(Debug, Clone)]
+pub struct UnitReply {
+    pub applied: Vec<Applied>,
+    /// The unit's document was here already, with the same content: nothing was written.
+    pub is_known_document: bool,
+}
+
+/// The database's state that the units' decisions rest on.
+#[derive(Default)]
+pub struct Known {
+    /// By self hash; locked.
+    pub rows: HashMap<i64, Row>,
+    /// Matches of each criterion, by (unit, place): at most two.
+    pub matches: HashMap<(usize, Place), Vec<i64>>,
+    pub documents: HashMap<String, KnownDocument>,
+}
+
+/// Where in a unit a criterion stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    Op(usize),
+    Lookup(usize),
+}
+
+enum Decision {
+    /// Nothing to write; the answer is known.
+    Keep(Applied, Option<i64>),
+    Insert { id: String },
+    Update { row: Row },
+    Delete { row: Row },
+}
+
+impl Op {
+    pub fn type_number(&self) -> i16 {
+        match self {
+            Op::Create { type_number, .. } | Op::Update { type_number, .. } | Op::Delete { type_number, .. } => *type_number,
+        }
+    }
+
+    pub fn criteria(&self) -> Option<&Criteria> {
+        match self {
+            Op::Create { unless, .. } => unless.as_ref(),
+            Op::Update { target: Target::Matching(criteria, _), .. } | Op::Delete { target: Target::Matching(criteria, _), .. } => Some(criteria),
+            _ => None,
+        }
+    }
+}
+
+impl Unit {
+    pub fn single(op: Op) -> Unit {
+        Unit { ops: vec![op], ..Unit::default() }
+    }
+
+    /// Every criterion and where it stands.
+    pub fn criteria(&self) -> impl Iterator<Item = (Place, &Criteria)> {
+        let of_ops = self.ops.iter().enumerate().filter_map(|(i, op)| op.criteria().map(|c| (Place::Op(i), c)));
+        of_ops.chain(self.lookups.iter().enumerate().map(|(i, (_, c))| (Place::Lookup(i), c)))
+    }
+
+    /// Hashes of the resources that the unit names by id.
+    pub fn hashes(&self, registry: &Registry) -> impl Iterator<Item = i64> {
+        self.ops.iter().filter_map(move |op| match op {
+            Op::Update { type_number, target: Target::Id(id), .. } | Op::Delete { type_number, target: Target::Id(id), .. } => {
+                Some(self_hash(registry.name_of(*type_number), id))
+            }
+            _ => None,
+        })
+    }
+
+    /// What no other unit of the same batch may touch.
+    pub fn keys(&self, registry: &Registry) -> HashSet<i64> {
+        let document = self.document.iter().flat_map(DocumentAction::locks);
+        self.criteria().map(|(_, c)| c.lock).chain(self.hashes(registry)).chain(document).collect()
+    }
+}
+
+/// Applies units whose keys are disjoint in one database transaction. The outer error is the database's: then nothing was written.
+pub async fn apply(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Result<Vec<Result<UnitReply, Outcome>>, sqlx::Error> {
+    let now = store.clock.now();
+    let needs_state = units.iter().any(|unit| unit.document.is_some() || unit.criteria().next().is_some() || unit.hashes(&store.registry).next().is_some());
+    if !needs_state {
+        let mut written = Written::default();
+        let replies = units.iter().enumerate().map(|(i, unit)| write_unit(store, &Known::default(), i, unit, now, &mut written)).collect();
+        return written.store(store, conn, now, replies).await;
+    }
+    let mut tx = conn.begin().await?;
+    let known = statements::read_known(store, &mut tx, units).await?;
+    let mut written = Written::default();
+    let replies = units.iter().enumerate().map(|(i, unit)| write_unit(store, &known, i, unit, now, &mut written)).collect();
+    let replies = written.store(store, &mut tx, now, replies).await?;
+    tx.commit().await?;
+    Ok(replies)
+}
+
+/// What a batch writes, gathered from its units.
+#[derive(Default)]
+struct Written {
+    columns: Columns,
+    documents: Vec<(DocumentAction, Vec<Member>)>,
+}
+
+/// A member of a document: where its row id will be.
+pub enum Member {
+    New(usize),
+    Known(i64),
+}
+
+impl Written {
+    async fn store(
+        mut self,
+        store: &Store,
+        conn: &mut PgConnection,
+        now: DateTime<Utc>,
+        replies: Vec<Result<UnitReply, Outcome>>,
+    ) -> Result<Vec<Result<UnitReply, Outcome>>, sqlx::Error> {
+        if self.columns.is_empty() {
+            return Ok(replies);
+        }
+        self.columns.assign_row_ids(store.row_ids.take(&store.points, self.columns.inserts()).await?);
+        statements::write(conn, &self.columns, now).await?;
+        for (action, members) in &self.documents {
+            crate::store::document::store(conn, action, &self.columns.member_ids(members), now).await?;
+        }
+        Ok(replies)
+    }
+}
+
+/// Decides and prepares one unit. Either all of its operations go into `written`, or none.
+fn write_unit(store: &Store, known: &Known, unit_index: usize, unit: &Unit, now: DateTime<Utc>, written: &mut Written) -> Result<UnitReply, Outcome> {
+    if let Some(action) = &unit.document {
+        if let Some(reply) = action.already_here(store, known)? {
+            return Ok(reply);
+        }
+    }
+    let decisions = decide(&store.registry, known, unit_index, unit)?;
+    let targets = link_targets(store, known, unit_index, unit, &decisions)?;
+    let mut prepared = Vec::with_capacity(unit.ops.len());
+    for op in &unit.ops {
+        let type_number = op.type_number();
+        prepared.push(match op {
+            Op::Create { content, .. } | Op::Update { content, .. } => Some(prepare(store, type_number, content, &targets)?),
+            Op::Delete { .. } => None,
+        });
+    }
+    let mut applied = Vec::with_capacity(decisions.len());
+    let mut members = Vec::new();
+    for (decision, prepared) in decisions.into_iter().zip(prepared) {
+        applied.push(record(store, decision, prepared, now, &mut written.columns, &mut members)?);
+    }
+    if let Some(action) = &unit.document {
+        action.remove_old(store, known, &mut written.columns);
+        written.documents.push((action.clone(), members));
+    }
+    Ok(UnitReply { applied, is_known_document: false })
+}
+
+fn decide(registry: &Registry, known: &Known, unit_index: usize, unit: &Unit) -> Result<Vec<Decision>, Outcome> {
+    let mut touched = HashSet::new();
+    let mut decisions = Vec::with_capacity(unit.ops.len());
+    for (i, op) in unit.ops.iter().enumerate() {
+        let matches = known.matches.get(&(unit_index, Place::Op(i))).map(Vec::as_slice);
+        let decision = decide_op(registry, known, op, matches).map_err(|outcome| if unit.ops.len() > 1 { outcome.at(&format!("Bundle.entry[{i}]")) } else { outcome })?;
+        let hash = match &decision {
+            Decision::Update { row } | Decision::Delete { row } => Some(self_hash(registry.name_of(row.type_number), &row.id)),
+            Decision::Insert { id } => Some(self_hash(registry.name_of(op.type_number()), id)),
+            Decision::Keep(..) => None,
+        };
+        if hash.is_some_and(|hash| !touched.insert(hash)) {
+            return Err(Outcome::invalid("Two entries of the transaction change the same resource").at(&format!("Bundle.entry[{i}]")));
+        }
+        decisions.push(decision);
+    }
+    Ok(decisions)
+}
+
+fn decide_op(registry: &Registry, known: &Known, op: &Op, matches: Option<&[i64]>) -> Result<Decision, Outcome> {
+    if matches.is_some_and(|m| m.len() > 1) {
+        return Err(Outcome::precondition("The criterion matches several resources: it must match at most one").with_code("multiple-matches"));
+    }
+    let matched = matches.and_then(|m| m.first()).and_then(|hash| known.rows.get(hash));
+    match op {
+        Op::Create { id, .. } => Ok(match matched {
+            Some(row) => Decision::Keep(kept(row, Effect::Matched), Some(row.rid)),
+            None => Decision::Insert { id: id.clone() },
+        }),
+        Op::Update { type_number, target, precondition, .. } => {
+            let (row, id) = match target {
+                Target::Id(id) => (row_of(registry, known, *type_number, id)?, id),
+                Target::Matching(_, id) => (matched, id),
+            };
+            check_precondition(row, *precondition)?;
+            Ok(match row {
+                Some(row) => Decision::Update { row: row.clone() },
+                None => Decision::Insert { id: id.clone() },
+            })
+        }
+        Op::Delete { type_number, target, precondition } => {
+            let row = match target {
+                Target::Id(id) => row_of(registry, known, *type_number, id)?,
+                Target::Matching(..) => matched,
+            };
+            check_precondition(row, *precondition)?;
+            Ok(match row {
+                Some(row) if row.state() == State::Live => Decision::Delete { row: row.clone() },
+                Some(row) => Decision::Keep(kept(row, Effect::Absent), None),
+                None => Decision::Keep(absent(*type_number), None),
+            })
+        }
+    }
+}
+
+fn row_of<'k>(registry: &Registry, known: &'k Known, type_number: i16, id: &str) -> Result<Option<&'k Row>, Outcome> {
+    match known.rows.get(&self_hash(registry.name_of(type_number), id)) {
+        Some(row) if row.id != id || row.type_number != type_number => Err(Outcome::conflict("This id cannot be used here; choose another")),
+        row => Ok(row),
+    }
+}
+
+/// Errors: 412 when If-Match or If-None-Match does not hold.
+fn check_precondition(row: Option<&Row>, precondition: Precondition) -> Result<(), Outcome> {
+    let live = row.filter(|r| r.state() == State::Live);
+    match (precondition, live) {
+        (Precondition::None, _) | (Precondition::Absent, None) => Ok(()),
+        (Precondition::Version(wanted), Some(row)) if row.version == wanted => Ok(()),
+        (Precondition::Version(wanted), _) => Err(Outcome::precondition(format!("The current version is not {wanted}: read it again and repeat the change"))),
+        (Precondition::Absent, Some(_)) => Err(Outcome::precondition("The resource exists, and If-None-Match: * asks that it does not")),
+    }
+}
+
+fn kept(row: &Row, effect: Effect) -> Applied {
+    Applied { effect, type_number: row.type_number, id: row.id.clone(), version: row.version, updated: row.updated, kept: None }
+}
+
+fn absent(type_number: i16) -> Applied {
+    Applied { effect: Effect::Absent, type_number, id: String::new(), version: 0, updated: DateTime::UNIX_EPOCH, kept: None }
+}
+
+/// What each fullUrl and each conditional reference of the unit stands for: `Type/id`.
+fn link_targets(store: &Store, known: &Known, unit_index: usize, unit: &Unit, decisions: &[Decision]) -> Result<HashMap<String, String>, Outcome> {
+    let mut targets = HashMap::with_capacity(unit.links.len() + unit.lookups.len());
+    for (full_url, op) in &unit.links {
+        let id = match &decisions[*op] {
+            Decision::Keep(applied, _) => &applied.id,
+            Decision::Insert { id } => id,
+            Decision::Update { row } | Decision::Delete { row } => &row.id,
+        };
+        targets.insert(full_url.clone(), format!("{}/{id}", store.registry.name_of(unit.ops[*op].type_number())));
+    }
+    for (i, (reference, criteria)) in unit.lookups.iter().enumerate() {
+        let matches = known.matches.get(&(unit_index, Place::Lookup(i))).map_or(&[][..], Vec::as_slice);
+        let row = match matches {
+            [hash] => known.rows.get(hash),
+            _ => None,
+        };
+        let row = row.ok_or_else(|| {
+            let text = format!("A conditional reference to {} matches {} resources: it must match one", store.registry.name_of(criteria.type_number), matches.len());
+            Outcome::precondition(text).with_code(if matches.is_empty() { "not-found" } else { "multiple-matches" })
+        })?;
+        targets.insert(reference.clone(), format!("{}/{}", store.registry.name_of(row.type_number), row.id));
+    }
+    Ok(targets)
+}
+
+fn prepare<'c>(store: &Store, type_number: i16, content: &'c Content, targets: &HashMap<String, String>) -> Result<Cow<'c, Prepared>, Outcome> {
+    let text = match content {
+        Content::Ready(prepared) => return Ok(Cow::Borrowed(prepared)),
+        Content::Open(text) => text,
+    };
+    let accepted = |e| Outcome::internal(format!("an accepted text does not parse: {e}"));
+    let document = Document::parse_str(text).map_err(accepted)?;
+    let prepared = match links::rewrite(document.root(), &|link, _| targets.get(link).cloned()) {
+        None => Prepared::new(&store.registry, &store.bodies, type_number, document.root()),
+        Some(rewritten) => {
+            let document = Document::parse_str(&rewritten).map_err(accepted)?;
+            Prepared::new(&store.registry, &store.bodies, type_number, document.root())
+        }
+    };
+    Ok(Cow::Owned(prepared))
+}
+
+/// Puts one decided operation into the columns to write, and says what became of it.
+fn record(store: &Store, decision: Decision, prepared: Option<Cow<'_, Prepared>>, now: DateTime<Utc>, columns: &mut Columns, members: &mut Vec<Member>) -> Result<Applied, Outcome> {
+    match (decision, prepared) {
+        (Decision::Keep(applied, rid), _) => {
+            members.extend(rid.map(Member::Known));
+            Ok(applied)
+        }
+        (Decision::Delete { row }, _) => {
+            let version = row.version + 1;
+            columns.delete(&store.registry, &row);
+            Ok(Applied { effect: Effect::Deleted, type_number: row.type_number, id: row.id, version, updated: now, kept: None })
+        }
+        (Decision::Insert { id }, Some(prepared)) => {
+            let type_number = prepared.type_number;
+            let kept = Some(prepared.kept.clone());
+            members.push(Member::New(columns.insert(&store.registry, &id, &prepared)));
+            Ok(Applied { effect: Effect::Created, type_number, id, version: 1, updated: now, kept })
+        }
+        (Decision::Update { row }, Some(prepared)) => {
+            members.push(Member::Known(row.rid));
+            let was_deleted = row.state() == State::Deleted;
+            if !was_deleted && store.bodies.decompress(row.dictionary, &row.body)? == prepared.kept {
+                return Ok(Applied { kept: Some(prepared.kept.clone()), ..kept(&row, Effect::Unchanged) });
+            }
+            let kept = Some(prepared.kept.clone());
+            let effect = if was_deleted { Effect::Created } else { Effect::Updated };
+            let version = row.version + 1;
+            columns.update(&store.registry, &row, &prepared);
+            Ok(Applied { effect, type_number: row.type_number, id: row.id, version, updated: now, kept })
+        }
+        (_, None) => Err(Outcome::internal("an operation without content")),
+    }
+}
