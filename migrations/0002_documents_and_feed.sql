@@ -7,9 +7,13 @@ create table document (
     -- As resource.state: 0 live, 1 deleted or replaced, 2 withdrawn.
     state smallint not null,
     updated timestamptz not null,
+    -- The region that it came from, by its identifier's OID; null if that names none.
+    origin text,
     -- Row ids, in the order of the Bundle's entries.
     members bigint[] not null
 );
+-- Which documents brought a patient.
+create index document_members on document using gin (members);
 create table document_identifier (
     -- 'oid^extension'
     identifier text primary key,
@@ -50,6 +54,7 @@ create table feed_run (
     seq_first bigint not null,
     count int not null
 );
+create index feed_run_seq on feed_run (seq_first);
 -- The sequencer's state: one row.
 create table sequencer (
     only_row boolean primary key default true check (only_row),
@@ -61,17 +66,18 @@ create table sequencer (
     epoch int not null default 0
 );
 insert into sequencer default values;
--- Seqs at or above sequencer.low that already have positions.
-create table sequenced (
-    seq bigint primary key
-);
-
 -- Registry of assistance: each patient's region, fed from outside. The key is a hash of the codice fiscale (or other identifier): the
 -- registry alone names nobody.
 create table rda (
     identifier_hash bigint primary key,
     region text not null,
     updated timestamptz not null
+);
+-- Entries of the registry that changed, until the sequencer has moved the patients they are about.
+create table rda_change (
+    id bigint generated always as identity primary key,
+    -- The index term of the identifier: finds the patients.
+    term bigint not null
 );
 
 -- Regions that data are delivered to.
@@ -85,19 +91,19 @@ create table region (
     acknowledged bigint not null default 0,
     -- The next position of its stream to give.
     next_position bigint not null default 1,
+    -- Existing resources up to this row id are in its stream; null when all are (a region that is new begins at 0).
+    bootstrap_rid bigint default 0,
     attempts int not null default 0,
     next_attempt timestamptz,
+    -- What its last refusal was: a status or the kind of failure, never what it answered.
     last_error text
 );
 
--- What each region holds: bit mask of region.bit, for every resource that pertains to any.
+-- What the regions hold: bit mask of region.bit, for every resource that any of them holds.
 create table pertinence (
     rid bigint primary key,
-    mask int not null,
-    -- The patient that decides, or 0 for shared resources.
-    patient bigint not null
+    mask int not null
 );
-create index pertinence_patient on pertinence (patient) where patient <> 0;
 
 -- Each region's stream: gapless positions after the filter.
 create table region_stream (

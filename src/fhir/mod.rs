@@ -7,5 +7,6 @@ pub mod definitions;
 pub mod identity;
 pub mod json;
 pub mod links;
+pub mod regions;
 pub mod resource;
 pub mod systems;

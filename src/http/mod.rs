@@ -6,6 +6,7 @@ pub mod eds;
 pub mod fhir;
 pub mod metrics;
 pub mod observe;
+pub mod regions;
 
 use crate::delivery::Delivery;
 use crate::interaction::Service;
@@ -73,8 +74,8 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(web::scope("/fhir").configure(fhir_routes).default_service(web::to(unknown)))
         .service(web::scope("/v1").configure(eds_routes).default_service(web::to(eds::unknown)))
         .route("/status", web::get().to(eds::health))
-        .service(web::resource("/rda/{identifier}").route(web::put().to(eds::put_rda)).route(web::get().to(eds::get_rda)).route(web::delete().to(eds::delete_rda)))
-        .service(web::resource("/regions").route(web::get().to(eds::regions)));
+        .service(web::resource("/rda/{identifier}").route(web::put().to(regions::put_rda)).route(web::get().to(regions::get_rda)).route(web::delete().to(regions::delete_rda)))
+        .service(web::resource("/regions").route(web::get().to(regions::regions)));
 }
 
 /// Fixed names stand before the patterns that would take them.

@@ -1,13 +1,12 @@
 //! The interactions of FHIR's RESTful API and the services of EDS, one file for each family. They know no HTTP.
 //! Spec: <https://hl7.org/fhir/R4/http.html>.
 
-// pub mod capability;
+pub mod capability;
 pub mod criteria;
 pub mod history;
-// pub mod import;
-// pub mod ingestion;
+pub mod ingestion;
 pub mod read;
-// pub mod rda;
+pub mod rda;
 pub mod search;
 pub mod subset;
 pub mod transaction;

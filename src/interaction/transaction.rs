@@ -1,7 +1,7 @@
 //! FHIR batch and transaction. A transaction is one unit of the write path: all or nothing.
 //!
-//! Bundles that carry a clinical document (Bundle.identifier is the Composition's identifier, as the ministry's gateway writes them) are
-//! recognised: the same document again changes nothing and is answered with the resources that it has.
+//! Bundles that carry a clinical document (an identifier, and one Composition with an identifier, as the ministry's gateway writes them) are
+//! recognised by the Composition's identifier: the same document again changes nothing and is answered with the resources that it has.
 //! Spec: <https://hl7.org/fhir/R4/http.html#transaction>. Not supported: PATCH and HEAD entries; GET entries are read after the commit.
 
 use crate::clock::instant;
@@ -192,12 +192,13 @@ impl Planner<'_> {
     }
 }
 
-/// The identifier of the document that a Bundle carries, as `oid^extension`.
+/// The identifier of the document that a Bundle carries, as `oid^extension`: that of its one Composition. The Bundle's own will not do:
+/// three of the ministry's six examples share it.
 pub fn document_of(bundle: Value<'_>, entries: &[Entry<'_>]) -> Option<String> {
-    let identifier = bundle.get("identifier").and_then(document_identifier)?;
-    let composition = entries.iter().find(|e| e.type_name == "Composition").and_then(|e| e.resource)?;
-    let same = composition.get("identifier").and_then(document_identifier)?;
-    (identifier == same).then_some(identifier)
+    bundle.get("identifier")?;
+    let mut compositions = entries.iter().filter(|e| e.type_name == "Composition" && e.method == Method::Post);
+    let (composition, None) = (compositions.next()?, compositions.next()) else { return None };
+    composition.resource?.get("identifier").and_then(document_identifier)
 }
 
 fn document_identifier(identifier: Value<'_>) -> Option<String> {
@@ -234,11 +235,8 @@ async fn carry_out(service: &Service, base: &str, planned: Planned<'_>, handling
     };
     let mut replies = Vec::with_capacity(entries.len());
     for (i, (entry, op)) in entries.iter().zip(&op_of).enumerate() {
-        let applied = written.as_ref().and_then(|w| op.and_then(|op| match w.is_known_document {
-            // A known document's members stand in the order of its entries.
-            true => w.applied.get(op),
-            false => w.applied.get(op),
-        }));
+        // A known document's members stand in the order of its operations too.
+        let applied = written.as_ref().and_then(|w| op.and_then(|op| w.applied.get(op)));
         replies.push(match (applied, entry.method) {
             (Some(applied), _) => {
                 let mut reply = write::reply_of(service, applied);

@@ -5,6 +5,7 @@
 
 use crate::fhir::identity::hash;
 use crate::fhir::identity::self_hash;
+use crate::fhir::regions;
 use crate::outcome::Outcome;
 use crate::policy::State;
 use crate::store::Store;
@@ -157,7 +158,7 @@ pub async fn store(conn: &mut PgConnection, action: &DocumentAction, members: &[
     let (DocumentAction::Register { identifiers, fingerprint } | DocumentAction::Replace { identifiers, fingerprint, .. }) = action else { return Ok(()) };
     sqlx::query(
         "with new as (
-             insert into document (fingerprint, state, updated, members) values ($1, 0, $2, $3) returning id
+             insert into document (fingerprint, state, updated, members, origin) values ($1, 0, $2, $3, $5) returning id
          )
          insert into document_identifier (identifier, document)
          select identifier, new.id from new, unnest($4::text[]) identifier
@@ -167,6 +168,7 @@ pub async fn store(conn: &mut PgConnection, action: &DocumentAction, members: &[
     .bind(now)
     .bind(members)
     .bind(identifiers)
+    .bind(identifiers.iter().find_map(|identifier| regions::of_document(identifier)))
     .execute(conn)
     .await?;
     Ok(())

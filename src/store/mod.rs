@@ -3,9 +3,11 @@
 pub mod bodies;
 pub mod cluster;
 pub mod document;
-// pub mod feed;
+pub mod feed;
 pub mod history;
+pub mod pertinence;
 pub mod read;
+pub mod reindex;
 pub mod rows;
 pub mod statements;
 pub mod write;
@@ -16,6 +18,8 @@ use crate::outcome::Outcome;
 use crate::search::parameters::Registry;
 use crate::store::bodies::Bodies;
 use crate::store::rows::RowIds;
+use sqlx::Connection;
+use sqlx::PgConnection;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::postgres::PgPoolOptions;
@@ -35,6 +39,7 @@ pub struct Store {
     pub bodies: Arc<Bodies>,
     pub row_ids: Arc<RowIds>,
     pub clock: Clock,
+    leader_options: PgConnectOptions,
     /// Rung after each commit that added change rows.
     pub changed: Arc<Notify>,
 }
@@ -57,7 +62,13 @@ impl Store {
         migrate(&points).await?;
         let searches = connect(settings, settings.pool_size_max, "force_custom_plan").await?;
         let bodies = Arc::new(Bodies::load(&points).await.map_err(database_error)?);
-        Ok(Store { points, searches, registry, bodies, row_ids: Arc::default(), clock, changed: Arc::default() })
+        let leader_options = options(settings, "auto")?.options([("idle_session_timeout", LEADER_IDLE_MAX_MS)]);
+        Ok(Store { points, searches, registry, bodies, row_ids: Arc::default(), clock, leader_options, changed: Arc::default() })
+    }
+
+    /// A connection of its own for the feed's leader: the lock that it holds goes when it goes, and a leader that is frozen loses it.
+    pub async fn leader_connection(&self) -> Result<PgConnection, sqlx::Error> {
+        PgConnection::connect_with(&self.leader_options).await
     }
 
     /// Closes all connections: what is running ends first.
@@ -67,10 +78,13 @@ impl Store {
     }
 }
 
-/// A pool whose connections carry the statement timeout. Statements are never logged: their values are personal data.
-pub async fn connect(settings: &Settings, size: u32, plan_cache_mode: &str) -> Result<PgPool, Outcome> {
+/// Longer than the leader ever pauses: after this Postgres ends the connection of a leader that does not move.
+const LEADER_IDLE_MAX_MS: &str = "60000";
+
+/// Every connection carries the statement timeout. Statements are never logged: their values are personal data.
+fn options(settings: &Settings, plan_cache_mode: &str) -> Result<PgConnectOptions, Outcome> {
     let options = PgConnectOptions::from_str(&settings.url)
-        .map_err(|e| Outcome::internal(format!("database.url cannot be read: {e}")))?
+        .map_err(|_| Outcome::internal("database.url cannot be read"))?
         .application_name("eds")
         .statement_cache_capacity(256)
         .options([
@@ -80,13 +94,17 @@ pub async fn connect(settings: &Settings, size: u32, plan_cache_mode: &str) -> R
             ("jit", "off"),
             ("timezone", "UTC"),
         ]);
-    let options = sqlx::ConnectOptions::disable_statement_logging(options);
+    Ok(sqlx::ConnectOptions::disable_statement_logging(options))
+}
+
+/// A pool of such connections.
+pub async fn connect(settings: &Settings, size: u32, plan_cache_mode: &str) -> Result<PgPool, Outcome> {
     PgPoolOptions::new()
         .max_connections(size)
         .min_connections(1)
         .test_before_acquire(false)
         .acquire_timeout(Duration::from_millis(settings.pool_wait_ms))
-        .connect_with(options)
+        .connect_with(options(settings, plan_cache_mode)?)
         .await
         .map_err(database_error)
 }

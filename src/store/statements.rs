@@ -5,6 +5,7 @@ use crate::policy::Policy;
 use crate::policy::State;
 use crate::search::compile::Compiler;
 use crate::search::condition::Condition;
+use crate::search::index::IndexEntry;
 use crate::search::parameters::Registry;
 use crate::store::Store;
 use crate::store::document;
@@ -20,7 +21,10 @@ use crate::store::write::Unit;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::PgConnection;
+use sqlx::Postgres;
 use sqlx::Row as _;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 
 /// Locks what the units touch and reads what they depend on.
 pub async fn read_known(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Result<Known, sqlx::Error> {
@@ -202,15 +206,22 @@ impl Columns {
         self.is_new.push(is_new);
         self.operation.push(change as i16);
         let Some(Prepared { entry, dictionary, body, .. }) = prepared else {
-            self.push_empty();
+            // A deleted resource: nothing of it stays in the index.
+            self.dictionary.push(0);
+            self.body.push(Vec::new());
+            self.push_entry(place, &IndexEntry::default());
             return;
         };
+        self.dictionary.push(*dictionary);
+        self.body.push(body.clone());
+        self.push_entry(place, entry);
+    }
+
+    fn push_entry(&mut self, place: usize, entry: &IndexEntry) {
         self.present.push(entry.present);
         self.date_low.push(entry.date.map(|d| d.low));
         self.date_high.push(entry.date.map(|d| d.high));
-        self.dictionary.push(*dictionary);
         self.reference_terms.push(entry.reference_terms);
-        self.body.push(body.clone());
         self.term_first.push(self.terms.len() as i32 + 1);
         self.terms.extend_from_slice(&entry.terms);
         self.term_last.push(self.terms.len() as i32);
@@ -225,16 +236,23 @@ impl Columns {
         }
     }
 
-    /// A deleted resource: nothing of it stays in the index.
-    fn push_empty(&mut self) {
-        self.present.push(0);
-        self.date_low.push(None);
-        self.date_high.push(None);
-        self.dictionary.push(0);
-        self.reference_terms.push(0);
-        self.body.push(Vec::new());
-        self.term_first.push(self.terms.len() as i32 + 1);
-        self.term_last.push(self.terms.len() as i32);
+    /// Binds the columns of the three side tables.
+    fn bind_sides<'q>(&self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+        let (dates, quantities) = (&self.dates.values, &self.quantities.values);
+        query
+            .bind(self.strings.rids(self))
+            .bind(self.strings.key.clone())
+            .bind(self.strings.values.clone())
+            .bind(self.dates.rids(self))
+            .bind(self.dates.key.clone())
+            .bind(dates.iter().map(|d| d.0).collect::<Vec<_>>())
+            .bind(dates.iter().map(|d| d.1).collect::<Vec<_>>())
+            .bind(self.quantities.rids(self))
+            .bind(self.quantities.key.clone())
+            .bind(quantities.iter().map(|q| q.0).collect::<Vec<_>>())
+            .bind(quantities.iter().map(|q| q.1).collect::<Vec<_>>())
+            .bind(quantities.iter().map(|q| q.2).collect::<Vec<_>>())
+            .bind(quantities.iter().map(|q| q.3).collect::<Vec<_>>())
     }
 
     /// Gives the new rows their ids, in order.
@@ -282,7 +300,8 @@ select rid, updated, version, type, state, dictionary, body
 from resource
 where rid = any($1)";
 
-/// Writes rows, side rows and change rows. `input` is in the order of the operations, and so are the change rows.
+/// Writes rows, side rows and change rows. `input` is in the order of the operations, and so are the change rows. The transaction gets its
+/// id before it takes a seq: the sequencer relies on that (docs/adr/0002-feed.md).
 const WRITE: &str = "
 with input as (
     select *
@@ -310,7 +329,11 @@ with input as (
     select * from unnest($26::bigint[], $27::int[], $28::bigint[], $29::bigint[], $30::float8[], $31::float8[])
 )
 insert into change (rid, updated, version, type, operation)
-select rid, $17, version, type, operation from input order by place";
+select rid, $17, version, type, operation
+from input
+cross join (select pg_current_xact_id() as xid offset 0) x
+where x.xid is not null
+order by place";
 
 /// The same when nothing is updated: most batches, and Postgres need not plan the update.
 static WRITE_NEW: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
@@ -326,9 +349,7 @@ pub async fn write(conn: &mut PgConnection, columns: &Columns, now: DateTime<Utc
         sqlx::query(SUPERSEDE).bind(&changed).execute(&mut *conn).await?;
     }
     let text = if changed.is_empty() { WRITE_NEW.as_str() } else { WRITE };
-    let dates = &columns.dates.values;
-    let quantities = &columns.quantities.values;
-    sqlx::query(sqlx::AssertSqlSafe(text))
+    let query = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(&columns.rid)
         .bind(&columns.self_hash)
         .bind(&columns.present)
@@ -346,20 +367,8 @@ pub async fn write(conn: &mut PgConnection, columns: &Columns, now: DateTime<Utc
         .bind(&columns.is_new)
         .bind(&columns.operation)
         .bind(now)
-        .bind(&columns.terms)
-        .bind(columns.strings.rids(columns))
-        .bind(&columns.strings.key)
-        .bind(&columns.strings.values)
-        .bind(columns.dates.rids(columns))
-        .bind(&columns.dates.key)
-        .bind(dates.iter().map(|d| d.0).collect::<Vec<_>>())
-        .bind(dates.iter().map(|d| d.1).collect::<Vec<_>>())
-        .bind(columns.quantities.rids(columns))
-        .bind(&columns.quantities.key)
-        .bind(quantities.iter().map(|q| q.0).collect::<Vec<_>>())
-        .bind(quantities.iter().map(|q| q.1).collect::<Vec<_>>())
-        .bind(quantities.iter().map(|q| q.2).collect::<Vec<_>>())
-        .bind(quantities.iter().map(|q| q.3).collect::<Vec<_>>())
+        .bind(&columns.terms);
+    columns.bind_sides(query)
         .execute(&mut *conn)
         .await?;
     Ok(())
@@ -384,3 +393,50 @@ pub async fn set_state(conn: &mut PgConnection, rids: &[i64], from: State, to: S
     .await?;
     Ok(done.rows_affected())
 }
+
+/// Replaces the index entries of rows whose content stays.
+pub async fn replace_index(conn: &mut PgConnection, entries: &[(i64, IndexEntry)]) -> Result<(), sqlx::Error> {
+    let mut columns = Columns::default();
+    for (rid, entry) in entries {
+        let place = columns.rid.len();
+        columns.rid.push(*rid);
+        columns.push_entry(place, entry);
+    }
+    sqlx::query(REPLACE_INDEX)
+        .bind(&columns.rid)
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query(
+        "update resource r
+         set present = i.present, date_low = i.date_low, date_high = i.date_high, reference_terms = i.reference_terms, terms = ($8::bigint[])[i.term_first:i.term_last]
+         from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::smallint[], $6::int[], $7::int[])
+              i (rid, present, date_low, date_high, reference_terms, term_first, term_last)
+         where r.rid = i.rid",
+    )
+    .bind(&columns.rid)
+    .bind(&columns.present)
+    .bind(&columns.date_low)
+    .bind(&columns.date_high)
+    .bind(&columns.reference_terms)
+    .bind(&columns.term_first)
+    .bind(&columns.term_last)
+    .bind(&columns.terms)
+    .execute(&mut *conn)
+    .await?;
+    let query = sqlx::query(
+        "with strings as (
+             insert into string_index (rid, key, value) select * from unnest($1::bigint[], $2::int[], $3::text[])
+         ), dates as (
+             insert into date_index (rid, key, low, high) select * from unnest($4::bigint[], $5::int[], $6::bigint[], $7::bigint[])
+         )
+         insert into quantity_index (rid, key, unit, code, low, high)
+         select * from unnest($8::bigint[], $9::int[], $10::bigint[], $11::bigint[], $12::float8[], $13::float8[])",
+    );
+    columns.bind_sides(query).execute(conn).await?;
+    Ok(())
+}
+
+const REPLACE_INDEX: &str = "
+with gone_strings as (delete from string_index where rid = any($1)),
+     gone_dates as (delete from date_index where rid = any($1))
+delete from quantity_index where rid = any($1)";

@@ -1,0 +1,84 @@
+//! The pull feed: a region's stream in bounded pages, for repositories that fetch, and the state of all regions.
+
+use crate::delivery::Delivery;
+use crate::delivery::send::push_entry;
+use crate::interaction::Service;
+use crate::metrics;
+use crate::outcome::Outcome;
+use crate::search::parse::shown;
+use crate::store::database_error;
+use crate::store::pertinence;
+use serde_json::Value;
+use serde_json::json;
+use std::fmt::Write;
+
+/// Items of one page.
+const PAGE_DEFAULT: i64 = 200;
+const PAGE_MAX: i64 = 1_000;
+
+impl Delivery {
+    /// A Bundle of type `history` with the items after a position: PUT with the current version, or DELETE. The `next` link continues.
+    /// Errors: 400 for parameters, 404 for a region that is not enrolled.
+    pub async fn changes(&self, service: &Service, base: &str, parameters: &[(String, String)]) -> Result<String, Outcome> {
+        let (mut region, mut after, mut count) = (None, 0, PAGE_DEFAULT);
+        let number = |name: &str, value: &str| value.parse::<i64>().ok().filter(|n| *n >= 0).ok_or_else(|| Outcome::invalid(format!("{name} is a whole number from 0")));
+        for (name, value) in parameters {
+            match name.as_str() {
+                "region" => region = Some(value.as_str()),
+                "after" => after = number(name, value)?,
+                "_count" => count = number(name, value)?.clamp(1, PAGE_MAX),
+                "_format" => {}
+                other => return Err(Outcome::not_supported(format!("$changes has no parameter {}: it has region, after and _count", shown(other)))),
+            }
+        }
+        let region = region.ok_or_else(|| Outcome::invalid("$changes needs region, a three-digit code").with_code("required"))?;
+        let mut conn = service.store.points.acquire().await.map_err(database_error)?;
+        let enrolled = pertinence::regions(&mut conn).await.map_err(database_error)?;
+        drop(conn);
+        let state = enrolled.iter().find(|r| r.code == region).ok_or_else(|| Outcome::not_found("An enrolled region with this code"))?;
+        let rows = pertinence::stream(&service.store.points, &state.code, after, count).await.map_err(database_error)?;
+        let last = rows.last().map_or(after, |row| row.position);
+        let mut out = String::from("{\"resourceType\":\"Bundle\",\"type\":\"history\",\"link\":[");
+        let _ = write!(out, "{{\"relation\":\"self\",\"url\":\"{base}/$changes?region={region}&after={after}&_count={count}\"}}");
+        // The link is there even at the end: it is where to ask next time.
+        let _ = write!(out, ",{{\"relation\":\"next\",\"url\":\"{base}/$changes?region={region}&after={last}&_count={count}\"}}]");
+        let mut separator = ",\"entry\":[";
+        for row in &rows {
+            out.push_str(separator);
+            separator = ",";
+            let mut entry = String::new();
+            push_entry(service, row, &mut entry)?;
+            let type_name = service.store.registry.name_of(row.row.type_number);
+            let _ = write!(out, "{{\"fullUrl\":\"{base}/{type_name}/{}\",", row.row.id);
+            out.push_str(entry.trim_start_matches('{').strip_suffix('}').unwrap_or_default());
+            let status = if entry.contains("\"method\":\"DELETE\"") && !entry.contains("\"resource\"") { "204" } else { "200" };
+            let _ = write!(out, ",\"response\":{{\"status\":\"{status}\",\"etag\":\"W/\\\"{}\\\"\"}}}}", row.row.version);
+        }
+        out.push_str(if separator == "," { "]}" } else { "}" });
+        Ok(out)
+    }
+
+    /// Each region's cursor, backlog and last failure.
+    pub async fn states(&self, service: &Service) -> Result<Value, Outcome> {
+        let mut conn = service.store.points.acquire().await.map_err(database_error)?;
+        let regions = pertinence::regions(&mut conn).await.map_err(database_error)?;
+        drop(conn);
+        let mut states = Vec::new();
+        for region in regions {
+            let head = region.next_position - 1;
+            metrics::set_backlog(&region.code, head - region.acknowledged);
+            states.push(json!({
+                "region": region.code,
+                "delivery": if region.url.is_some() { "push" } else { "pull" },
+                "head": head,
+                "acknowledged": region.acknowledged,
+                "backlog": head - region.acknowledged,
+                "parked": pertinence::parked(&service.store.points, &region.code).await.map_err(database_error)?,
+                "attempts": region.attempts,
+                "lastError": region.last_error,
+                "bootstrapping": region.bootstrap_rid.is_some(),
+            }));
+        }
+        Ok(Value::Array(states))
+    }
+}

@@ -1,0 +1,299 @@
+//! Pertinence: which regions a resource belongs to, and what they must be told when that changes.
+//!
+//! What lies in a patient's compartment goes where the patient is assisted. Resources of no patient (Practitioner, Organization, Medication ...)
+//! go wherever something goes that refers to them, and stay. Each resource has a mask of the regions that hold it; old and new mask give
+//! what enters, is updated, or leaves.
+
+use crate::config::PertinenceSource;
+use crate::delivery::Settings;
+use crate::fhir::definitions::model::SearchParameterKind;
+use crate::fhir::json::Document;
+use crate::fhir::regions::bit;
+use crate::interaction::rda::rda_hash;
+use crate::interaction::Service;
+use crate::policy::State;
+use crate::search::index::reference_term;
+use crate::store::pertinence;
+use crate::store::pertinence::Item;
+use crate::store::pertinence::Region;
+use crate::store::pertinence::Routed;
+use crate::store::rows::Row;
+use sqlx::PgConnection;
+use std::collections::HashMap;
+use std::collections::HashSet;
+
+/// Existing resources that one tick looks at for regions that are new.
+const BOOTSTRAP_ROWS: i64 = 1_000;
+/// How far references to shared resources are followed: PractitionerRole to Organization to the Organization it is part of, and so on.
+const DEPTH_MAX: usize = 6;
+
+pub struct Router<'s> {
+    service: &'s Service,
+    settings: &'s Settings,
+    regions: &'s [Region],
+    /// Bits of the enrolled regions.
+    enrolled: i32,
+    /// Patient's row id to mask; looked up once a tick.
+    patients: HashMap<i64, i32>,
+    /// Shared and patient rows first: a reference is never ahead of its target.
+    items: Vec<Item>,
+    masks: HashMap<i64, i32>,
+    /// What a tick has told each region already.
+    told: HashSet<(i16, i64)>,
+}
+
+impl<'s> Router<'s> {
+    pub fn new(service: &'s Service, settings: &'s Settings, regions: &'s [Region]) -> Router<'s> {
+        let enrolled = regions.iter().fold(0, |mask, region| mask | 1 << region.bit);
+        Router { service, settings, regions, enrolled, patients: HashMap::new(), items: Vec::new(), masks: HashMap::new(), told: HashSet::new() }
+    }
+
+    /// Resources that changed: every region that holds them is told, and those they now pertain to.
+    pub async fn route_changed(&mut self, conn: &mut PgConnection, rids: &[i64]) -> Result<(), sqlx::Error> {
+        let mut rids = rids.to_vec();
+        rids.sort_unstable();
+        rids.dedup();
+        let rows = pertinence::by_rids(conn, &rids).await?;
+        // A patient whose identifiers changed may be another region's now: what is theirs moves with them.
+        let patients: Vec<Routed> = rows.iter().filter(|r| self.is_patient(r)).cloned().collect();
+        self.route(conn, rows, true).await?;
+        self.move_compartments(conn, &patients).await
+    }
+
+    /// Patients whose entry in the registry changed. Tells whether more wait.
+    pub async fn route_moved(&mut self, conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let terms = pertinence::take_rda_changes(conn).await?;
+        if terms.is_empty() {
+            return Ok(false);
+        }
+        let rids = pertinence::rids_by_terms(conn, &terms).await?;
+        let patients: Vec<Routed> = pertinence::by_rids(conn, &rids).await?.into_iter().filter(|r| self.is_patient(r)).collect();
+        self.route(conn, patients.clone(), false).await?;
+        self.move_compartments(conn, &patients).await?;
+        Ok(true)
+    }
+
+    /// Existing resources, for regions that are new. Tells whether more wait.
+    pub async fn bootstrap(&mut self, conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let new: Vec<&Region> = self.regions.iter().filter(|r| r.bootstrap_rid.is_some()).collect();
+        let Some(after) = new.iter().filter_map(|r| r.bootstrap_rid).min() else { return Ok(false) };
+        let rids = pertinence::bootstrap_rids(conn, after, BOOTSTRAP_ROWS).await?;
+        let last = rids.last().copied();
+        let rows = pertinence::by_rids(conn, &rids).await?;
+        self.route(conn, rows, false).await?;
+        for region in new {
+            let is_behind = region.bootstrap_rid.is_some_and(|rid| last.is_none_or(|last| rid < last));
+            if is_behind {
+                pertinence::set_bootstrap(conn, &region.code, last).await?;
+            }
+        }
+        Ok(last.is_some())
+    }
+
+    /// Writes streams and masks. Tells whether a stream has grown.
+    pub async fn store(mut self, conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let shared = |service: &Service, item: &Item| match service.store.registry.name_of(item.type_number) {
+            "Patient" => 1,
+            name if is_in_compartment(service, name) => 2,
+            _ => 0,
+        };
+        let service = self.service;
+        self.items.sort_by_key(|item| if item.is_present { shared(service, item) } else { 3 });
+        pertinence::append(conn, &self.items, service.store.clock.now()).await?;
+        let masks: Vec<(i64, i32)> = self.masks.into_iter().collect();
+        pertinence::set_masks(conn, &masks).await?;
+        Ok(!self.items.is_empty())
+    }
+
+    fn is_patient(&self, row: &Routed) -> bool {
+        self.service.store.registry.name_of(row.type_number) == "Patient"
+    }
+
+    async fn route(&mut self, conn: &mut PgConnection, rows: Vec<Routed>, is_content: bool) -> Result<(), sqlx::Error> {
+        let wanted = self.wanted_masks(conn, &rows).await?;
+        let mut entering: Vec<(Vec<i64>, i32)> = Vec::new();
+        for (row, wanted) in rows.iter().zip(wanted) {
+            let entered = self.decide(row, wanted, is_content);
+            if entered != 0 || is_content && wanted != 0 {
+                entering.push((self.shared_targets(row), wanted));
+            }
+        }
+        for _ in 0..DEPTH_MAX {
+            if entering.is_empty() {
+                return Ok(());
+            }
+            entering = self.enter_shared(conn, entering).await?;
+        }
+        Ok(())
+    }
+
+    /// What the regions must be told of one row; returns the bits that enter.
+    fn decide(&mut self, row: &Routed, wanted: i32, is_content: bool) -> i32 {
+        let held = self.masks.get(&row.rid).copied().unwrap_or(row.mask);
+        let (entering, leaving) = (wanted & !held, held & !wanted);
+        let updated = if is_content { wanted & held } else { 0 };
+        for region in self.regions {
+            let of_region = 1 << region.bit;
+            let is_present = (entering | updated) & of_region != 0;
+            let is_absent = leaving & of_region != 0;
+            if (is_present || is_absent) && (is_absent || self.told.insert((region.bit, row.rid))) {
+                self.items.push(Item { bit: region.bit, rid: row.rid, version: row.version, type_number: row.type_number, is_present });
+            }
+        }
+        if wanted != held {
+            self.masks.insert(row.rid, wanted);
+        }
+        entering
+    }
+
+    /// Shared resources that something entering refers to enter too; returns what these refer to in turn.
+    async fn enter_shared(&mut self, conn: &mut PgConnection, entering: Vec<(Vec<i64>, i32)>) -> Result<Vec<(Vec<i64>, i32)>, sqlx::Error> {
+        let mut wanted: HashMap<i64, i32> = HashMap::new();
+        for (hashes, mask) in entering {
+            for hash in hashes {
+                *wanted.entry(hash).or_default() |= mask;
+            }
+        }
+        let hashes: Vec<i64> = wanted.keys().copied().collect();
+        let rows = pertinence::by_hashes(conn, &hashes).await?;
+        let mut next = Vec::new();
+        for row in rows {
+            let name = self.service.store.registry.name_of(row.type_number);
+            if State::from_number(row.state) != State::Live || is_in_compartment(self.service, name) {
+                continue;
+            }
+            let held = self.masks.get(&row.rid).copied().unwrap_or(row.mask);
+            let mask = held | wanted.get(&row.self_hash).copied().unwrap_or(0);
+            if self.decide(&row, mask, false) != 0 {
+                next.push((self.shared_targets(&row), mask));
+            }
+        }
+        Ok(next)
+    }
+
+    /// Hashes that the row's references may stand for: each reference term undone by each salt of its type; most name nothing.
+    fn shared_targets(&self, row: &Routed) -> Vec<i64> {
+        let registry = &self.service.store.registry;
+        let Some(of) = registry.of(registry.name_of(row.type_number)) else { return Vec::new() };
+        let mut salts: Vec<i64> = of.parameters.iter().filter(|p| p.kind == SearchParameterKind::Reference).map(|p| p.salt).collect();
+        salts.sort_unstable();
+        salts.dedup();
+        row.references.iter().flat_map(|reference| salts.iter().map(move |salt| reference ^ salt)).collect()
+    }
+
+    /// The regions that each row pertains to.
+    async fn wanted_masks(&mut self, conn: &mut PgConnection, rows: &[Routed]) -> Result<Vec<i32>, sqlx::Error> {
+        let mut owners: Vec<Vec<i64>> = Vec::with_capacity(rows.len());
+        for row in rows {
+            owners.push(compartment_targets(self.service, row));
+        }
+        let hashes: Vec<i64> = owners.iter().flatten().copied().collect();
+        let patients: HashMap<i64, Routed> = if hashes.is_empty() {
+            HashMap::new()
+        } else {
+            let found = pertinence::by_hashes(conn, &hashes).await?;
+            found.into_iter().filter(|r| self.is_patient(r)).map(|r| (r.self_hash, r)).collect()
+        };
+        let mut all: Vec<i64> = patients.values().map(|p| p.rid).collect();
+        all.extend(rows.iter().filter(|r| self.is_patient(r)).map(|r| r.rid));
+        self.look_up_patients(conn, all).await?;
+        let wanted = rows.iter().zip(&owners).map(|(row, owners)| {
+            if State::from_number(row.state) != State::Live {
+                return 0;
+            }
+            if self.is_patient(row) {
+                return self.patients.get(&row.rid).copied().unwrap_or(0);
+            }
+            let name = self.service.store.registry.name_of(row.type_number);
+            if !is_in_compartment(self.service, name) {
+                return self.masks.get(&row.rid).copied().unwrap_or(row.mask) & self.enrolled;
+            }
+            let of_owners = owners.iter().filter_map(|h| patients.get(h)).filter_map(|p| self.patients.get(&p.rid));
+            of_owners.fold(0, |mask, of_owner| mask | of_owner)
+        });
+        Ok(wanted.collect())
+    }
+
+    /// Each patient's region of assistance, from the sources in their configured order.
+    async fn look_up_patients(&mut self, conn: &mut PgConnection, mut rids: Vec<i64>) -> Result<(), sqlx::Error> {
+        rids.retain(|rid| !self.patients.contains_key(rid));
+        rids.sort_unstable();
+        rids.dedup();
+        if rids.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<Row> = sqlx::query_as("select rid, type, id, version, updated, state, dictionary, body from resource where rid = any($1)").bind(&rids).fetch_all(&mut *conn).await?;
+        let identifiers: HashMap<i64, Vec<i64>> = rows.iter().map(|row| (row.rid, self.identifier_hashes(row))).collect();
+        let all: Vec<i64> = identifiers.values().flatten().copied().collect();
+        let registry = pertinence::rda(conn, &all).await?;
+        let origins = match self.settings.sources.contains(&PertinenceSource::DocumentOrigin) {
+            true => pertinence::origins(conn, &rids).await?,
+            false => HashMap::new(),
+        };
+        for rid in rids {
+            let hashes = identifiers.get(&rid).map(Vec::as_slice).unwrap_or_default();
+            let region = self.settings.sources.iter().find_map(|source| match source {
+                PertinenceSource::Registry => hashes.iter().find_map(|h| registry.get(h)).map(String::as_str),
+                PertinenceSource::DocumentOrigin => origins.get(&rid).map(String::as_str),
+                PertinenceSource::Default => self.settings.default_region.as_deref(),
+            });
+            let mask = region.and_then(bit).map_or(0, |bit| 1 << bit) & self.enrolled;
+            self.patients.insert(rid, mask);
+        }
+        Ok(())
+    }
+
+    fn identifier_hashes(&self, row: &Row) -> Vec<i64> {
+        let Ok(json) = row.to_json(&self.service.store.registry, &self.service.store.bodies) else { return Vec::new() };
+        let Ok(document) = Document::parse_str(&json) else { return Vec::new() };
+        let Some(identifiers) = document.root().get("identifier") else { return Vec::new() };
+        let hash = |i: crate::fhir::json::Value<'_>| Some(rda_hash(&i.get_str("system").unwrap_or_default(), &i.get_str("value")?));
+        identifiers.items().filter_map(hash).collect()
+    }
+
+    /// Everything in the compartments of patients whose region changed.
+    async fn move_compartments(&mut self, conn: &mut PgConnection, patients: &[Routed]) -> Result<(), sqlx::Error> {
+        let moved: Vec<&Routed> = patients.iter().filter(|p| self.masks.get(&p.rid).is_some_and(|mask| *mask != p.mask)).collect();
+        if moved.is_empty() {
+            return Ok(());
+        }
+        let salts = compartment_salts(self.service);
+        let terms: Vec<i64> = moved.iter().flat_map(|p| salts.iter().map(|salt| reference_term(*salt, p.self_hash))).collect();
+        let rids = pertinence::rids_by_terms(conn, &terms).await?;
+        let rows = pertinence::by_rids(conn, &rids).await?;
+        self.route(conn, rows, false).await
+    }
+}
+
+/// Whether resources of this type belong to patients.
+pub fn is_in_compartment(service: &Service, type_name: &str) -> bool {
+    type_name == "Patient" || !compartment_codes(service, type_name).is_empty()
+}
+
+fn compartment_codes<'s>(service: &'s Service, type_name: &str) -> &'s [String] {
+    let compartment = service.store.registry.definitions.compartment("Patient");
+    let member = compartment.and_then(|c| c.members.iter().find(|(name, _)| name == type_name));
+    member.map(|(_, codes)| codes.as_slice()).unwrap_or_default()
+}
+
+/// Hashes of the patients that the row's compartment parameters may refer to.
+fn compartment_targets(service: &Service, row: &Routed) -> Vec<i64> {
+    let registry = &service.store.registry;
+    let name = registry.name_of(row.type_number);
+    let Some(of) = registry.of(name) else { return Vec::new() };
+    let salts: HashSet<i64> = compartment_codes(service, name).iter().filter_map(|code| of.get(code)).map(|p| p.salt).collect();
+    row.references.iter().flat_map(|reference| salts.iter().map(move |salt| reference ^ salt)).collect()
+}
+
+fn compartment_salts(service: &Service) -> Vec<i64> {
+    let registry = &service.store.registry;
+    let mut salts = Vec::new();
+    for name in registry.definitions.resource_types() {
+        if let Some(of) = registry.of(name) {
+            salts.extend(compartment_codes(service, name).iter().filter_map(|code| of.get(code)).map(|p| p.salt));
+        }
+    }
+    salts.sort_unstable();
+    salts.dedup();
+    salts
+}

@@ -1,0 +1,45 @@
+//! Builds index entries anew from the stored bodies, without touching versions.
+
+use crate::fhir::json::Document;
+use crate::outcome::Outcome;
+use crate::search::index::index;
+use crate::store::Store;
+use crate::store::database_error;
+use crate::store::rows::Row;
+use crate::store::statements;
+
+const BATCH: i64 = 500;
+
+pub async fn count(store: &Store) -> Result<u64, Outcome> {
+    let count: i64 = sqlx::query_scalar("select count(*) from resource where state <> 1").fetch_one(&store.points).await.map_err(database_error)?;
+    Ok(count as u64)
+}
+
+/// Indexes the next resources after this row id; the last row id and how many. `None` at the end.
+pub async fn batch(store: &Store, after: i64) -> Result<Option<(i64, u64)>, Outcome> {
+    let mut tx = store.points.begin().await.map_err(database_error)?;
+    let rows: Vec<Row> = sqlx::query_as(
+        "select rid, type, id, version, updated, state, dictionary, body
+         from resource
+         where rid > $1 and state <> 1
+         order by rid
+         limit $2
+         for no key update",
+    )
+    .bind(after)
+    .bind(BATCH)
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(database_error)?;
+    let Some(last) = rows.last().map(|row| row.rid) else { return Ok(None) };
+    let mut entries = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let json = row.to_json(&store.registry, &store.bodies)?;
+        let document = Document::parse_str(&json).map_err(|e| Outcome::internal(format!("a stored body does not parse: {e}")))?;
+        let Some(parameters) = store.registry.of(store.registry.name_of(row.type_number)) else { continue };
+        entries.push((row.rid, index(parameters, document.root())));
+    }
+    statements::replace_index(&mut tx, &entries).await.map_err(database_error)?;
+    tx.commit().await.map_err(database_error)?;
+    Ok(Some((last, rows.len() as u64)))
+}
