@@ -44,7 +44,8 @@ alter table resource set (autovacuum_vacuum_insert_scale_factor = 0.1, autovacuu
 -- One resource per id.
 create unique index resource_self on resource (self_hash);
 -- Every token, reference, uri, exact string.
-create index resource_terms on resource using gin (terms);
+-- New rows wait in its pending list; the server merges them in the background, so that no writer has to (commands::serve).
+create index resource_terms on resource using gin (terms) with (gin_pending_list_limit = 32768);
 -- Date ranges and date order; 'wide' rows (open periods) apart, so that a range on the beginning of all others is exact.
 create index resource_date on resource (type, date_low) where date_low is not null;
 create index resource_date_wide on resource (type, date_high) where date_high - date_low > 31622400000000;

@@ -4,11 +4,6 @@
 //! Texts are for the client and hold no personal data; what only operators may see goes to `internal` and to the log.
 //! Spec: <https://hl7.org/fhir/R4/operationoutcome.html>, <https://hl7.org/fhir/R4/http.html#Status-Codes>.
 
-use fhir_sdk::r4b::codes::IssueSeverity;
-use fhir_sdk::r4b::codes::IssueType;
-use fhir_sdk::r4b::resources::OperationOutcome;
-use fhir_sdk::r4b::resources::OperationOutcomeIssue;
-use fhir_sdk::r4b::types::CodeableConcept;
 use std::fmt;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +11,17 @@ pub enum Severity {
     Error,
     Warning,
     Information,
+}
+
+impl Severity {
+    /// The code of the specification.
+    pub fn code(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Information => "information",
+        }
+    }
 }
 
 /// One thing to tell: an issue of an OperationOutcome.
@@ -164,30 +170,13 @@ impl Outcome {
 
 /// An OperationOutcome resource as JSON text.
 pub fn operation_outcome(issues: &[Issue]) -> String {
-    let issues: Vec<_> = issues.iter().map(|issue| Some(to_fhir(issue))).collect();
-    let built = OperationOutcome::builder().issue(issues).build();
-    built.ok().and_then(|resource| serde_json::to_string(&resource).ok()).unwrap_or_else(|| {
-        // The builder only fails without issues, which is our own mistake: still an OperationOutcome.
-        r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"exception"}]}"#.to_owned()
-    })
-}
-
-fn to_fhir(issue: &Issue) -> OperationOutcomeIssue {
-    let severity = match issue.severity {
-        Severity::Error => IssueSeverity::Error,
-        Severity::Warning => IssueSeverity::Warning,
-        Severity::Information => IssueSeverity::Information,
-    };
-    let code: IssueType = serde_json::from_value(serde_json::Value::from(issue.code)).unwrap_or(IssueType::Processing);
-    let mut builder = OperationOutcomeIssue::builder().severity(severity).code(code);
-    if let Ok(details) = CodeableConcept::builder().text(issue.text.clone()).build() {
-        builder = builder.details(details);
-    }
-    builder = builder.diagnostics(issue.text.clone());
-    if !issue.expression.is_empty() {
-        builder = builder.expression(vec![Some(issue.expression.clone())]);
-    }
-    builder.build().expect("severity and code are set")
+    let issues: Vec<_> = issues
+        .iter()
+        .map(|issue| eds_answers::Issue { severity: issue.severity.code(), code: issue.code, expression: &issue.expression, text: &issue.text })
+        .collect();
+    // It only fails for a code that the specification does not have, which the test below excludes; still an OperationOutcome.
+    eds_answers::operation_outcome(&issues)
+        .unwrap_or_else(|_| r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"exception"}]}"#.to_owned())
 }
 
 impl fmt::Display for Outcome {
@@ -215,9 +204,9 @@ mod tests {
     #[test]
     fn every_code_that_we_use_is_a_code_of_the_specification() {
         for code in ["invalid", "not-supported", "not-found", "deleted", "conflict", "transient", "exception", "structure", "required", "value",
-            "code-invalid", "business-rule", "informational", "duplicate", "too-long", "too-costly", "processing", "forbidden", "throttled", "multiple-matches"] {
-            let parsed: Result<IssueType, _> = serde_json::from_value(serde_json::Value::from(code));
-            assert!(parsed.is_ok(), "{code}");
+            "code-invalid", "business-rule", "informational", "duplicate", "too-long", "too-costly", "invariant", "processing", "forbidden", "throttled", "multiple-matches"] {
+            let issue = Issue { severity: Severity::Error, code, expression: String::new(), text: "x".to_owned() };
+            assert!(operation_outcome(&[issue]).contains(code), "{code}");
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::http::Gateway;
 use crate::interaction::Service;
 use crate::interaction::capability;
 use crate::interaction::ingestion::Ingestion;
+use crate::store::database_error;
+use crate::store::statements;
 use std::io::Write;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -21,8 +23,8 @@ use std::time::Instant;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
-/// How often types that have samples enough are given a dictionary.
-const TRAIN_EVERY: Duration = Duration::from_secs(1);
+/// How often [`maintain`] looks whether there is something to do.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT: then finishes what runs, answers 503 to what comes, and stops.
 pub async fn serve(config: Config) -> Result<(), String> {
@@ -41,7 +43,7 @@ async fn run(config: &Config, database: &Database, listener: TcpListener, addres
     let service = service(config, &database.settings).await?;
     let ingestion = Ingestion::start(service.clone(), &config.ingestion).await.map_err(told)?;
     let delivery = Delivery::start(&service, &config.delivery, &config.pertinence, &config.redis.url).await.map_err(told)?;
-    tokio::spawn(train_dictionaries(service.clone()));
+    tokio::spawn(maintain(service.clone()));
     let gateway = Arc::new(Gateway {
         capability: capability::statement(&service, service.store.clock.now()).map_err(told)?,
         service: service.clone(),
@@ -84,15 +86,26 @@ async fn run(config: &Config, database: &Database, listener: TcpListener, addres
     Ok(())
 }
 
-async fn train_dictionaries(service: Service) {
-    let mut every = tokio::time::interval(TRAIN_EVERY);
+/// What is better done beside the requests: dictionaries for types that have samples enough, and the merge of the index's pending list.
+async fn maintain(service: Service) {
+    let store = &service.store;
+    let mut every = tokio::time::interval(MAINTAIN_EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut merged = 0;
     loop {
         every.tick().await;
-        match service.store.bodies.train(&service.store.points).await {
+        match store.bodies.train(&store.points).await {
             Ok(0) => {}
             Ok(trained) => tracing::info!(trained, "dictionaries trained"),
             Err(sqlx::Error::PoolClosed) => return,
-            Err(error) => tracing::warn!(error = %crate::store::database_error(error).internal.unwrap_or_default(), "dictionaries could not be stored"),
+            Err(error) => tracing::warn!(error = %database_error(error).internal.unwrap_or_default(), "dictionaries could not be stored"),
+        }
+        let written = service.writer.written();
+        if written != merged {
+            merged = written;
+            if let Err(error) = statements::merge_pending(&store.points).await {
+                tracing::debug!(error = %database_error(error).internal.unwrap_or_default(), "the index's pending list was not merged");
+            }
         }
     }
 }

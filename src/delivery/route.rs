@@ -175,7 +175,7 @@ impl<'s> Router<'s> {
     fn shared_targets(&self, row: &Routed) -> Vec<i64> {
         let registry = &self.service.store.registry;
         let Some(of) = registry.of(registry.name_of(row.type_number)) else { return Vec::new() };
-        let mut salts: Vec<i64> = of.parameters.iter().filter(|p| p.kind == SearchParameterKind::Reference).map(|p| p.salt).collect();
+        let mut salts: Vec<i64> = of.parameters.iter().filter(|p| p.kind == SearchParameterKind::Reference).flat_map(|p| p.salts.iter().copied()).collect();
         salts.sort_unstable();
         salts.dedup();
         row.references.iter().flat_map(|reference| salts.iter().map(move |salt| reference ^ salt)).collect()
@@ -281,7 +281,7 @@ fn compartment_targets(service: &Service, row: &Routed) -> Vec<i64> {
     let registry = &service.store.registry;
     let name = registry.name_of(row.type_number);
     let Some(of) = registry.of(name) else { return Vec::new() };
-    let salts: HashSet<i64> = compartment_codes(service, name).iter().filter_map(|code| of.get(code)).map(|p| p.salt).collect();
+    let salts: HashSet<i64> = compartment_codes(service, name).iter().filter_map(|code| of.get(code)).flat_map(|p| p.salts.iter().copied()).collect();
     row.references.iter().flat_map(|reference| salts.iter().map(move |salt| reference ^ salt)).collect()
 }
 
@@ -290,7 +290,7 @@ fn compartment_salts(service: &Service) -> Vec<i64> {
     let mut salts = Vec::new();
     for name in registry.definitions.resource_types() {
         if let Some(of) = registry.of(name) {
-            salts.extend(compartment_codes(service, name).iter().filter_map(|code| of.get(code)).map(|p| p.salt));
+            salts.extend(compartment_codes(service, name).iter().filter_map(|code| of.get(code)).flat_map(|p| p.salts.iter().copied()));
         }
     }
     salts.sort_unstable();

@@ -43,14 +43,9 @@ pub fn statement(service: &Service, started: DateTime<Utc>) -> Result<String, Ou
             "compartment": compartments(service),
         }],
     });
-    check(&statement)?;
+    // The statement must be one for others too: it is read by the types of an independent library.
+    eds_answers::check_capability_statement(&statement).map_err(|e| Outcome::internal(format!("the CapabilityStatement is not one: {e}")))?;
     Ok(statement.to_string())
-}
-
-/// The statement must be one for others too: it is read by the types of an independent library.
-fn check(statement: &Value) -> Result<(), Outcome> {
-    let read: Result<fhir_sdk::r4b::resources::CapabilityStatement, _> = serde_json::from_value(statement.clone());
-    read.map(|_| ()).map_err(|e| Outcome::internal(format!("the CapabilityStatement is not one: {e}")))
 }
 
 fn resource(service: &Service, of: &TypeParameters) -> Value {

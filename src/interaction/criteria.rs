@@ -36,7 +36,7 @@ pub fn criteria(service: &Service, type_name: &str, query: &str, body: Option<Va
 
 fn identifier(service: &Service, type_name: &str, type_number: i16, value: &str, body: Option<Value<'_>>) -> Result<Criteria, Outcome> {
     let parameter = service.store.registry.of(type_name).and_then(|of| of.get("identifier"));
-    let salt = parameter.ok_or_else(|| Outcome::not_supported(format!("{type_name} has no search parameter identifier")))?.salt;
+    let parameter = parameter.ok_or_else(|| Outcome::not_supported(format!("{type_name} has no search parameter identifier")))?;
     let (system, code) = match value.split_once('|') {
         Some((system, code)) => (Some(system.to_owned()), code),
         None => (body.and_then(|body| system_of(body, value)), value),
@@ -54,7 +54,7 @@ fn identifier(service: &Service, type_name: &str, type_number: i16, value: &str,
         type_number,
         // By the value alone: with and without system they could match the same resource.
         lock: hash(&[type_name, "identifier", code]),
-        condition: Condition::Terms(vec![term(salt, token)]),
+        condition: Condition::Terms(parameter.salts.iter().map(|salt| term(*salt, token)).collect()),
         must_hold: is_plain.then(|| format!("\"{code}\"")),
     })
 }

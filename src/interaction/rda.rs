@@ -47,7 +47,7 @@ async fn store(service: &Service, identifier: &str, region: Option<&str>) -> Res
     if value.is_empty() || value.len() > 128 {
         return Err(Outcome::invalid("The identifier is written value (a codice fiscale) or system|value"));
     }
-    let salt = service.store.registry.of("Patient").and_then(|of| of.get("identifier")).map(|p| p.salt);
+    let salt = service.store.registry.of("Patient").and_then(|of| of.get("identifier")).and_then(|p| p.salts.first().copied());
     let salt = salt.ok_or_else(|| Outcome::internal("Patient has no search parameter identifier"))?;
     let index_term = term(salt, Token::SystemAndCode(system_of(system), value));
     let now = service.store.clock.now();

@@ -61,7 +61,7 @@ fn compartment_condition(service: &Service, type_name: &str, code: &str, id: &st
     let members = compartment.members.iter().find(|(name, _)| name == type_name).map(|(_, codes)| codes.as_slice()).unwrap_or_default();
     let of = registry.of(type_name).ok_or_else(|| Outcome::not_found(&format!("Resource type {type_name}")))?;
     let owner = self_hash(code, id);
-    let terms: Vec<i64> = members.iter().filter_map(|m| of.get(m)).map(|p| reference_term(p.salt, owner)).collect();
+    let terms: Vec<i64> = members.iter().filter_map(|m| of.get(m)).flat_map(|p| &p.salts).map(|salt| reference_term(*salt, owner)).collect();
     let mut alternatives = Vec::new();
     if code == type_name {
         alternatives.push(Condition::Ids(vec![owner]));

@@ -31,9 +31,8 @@ impl Compiler {
 
     /// Writes `from resource rN where <policy> and <condition>`; returns the alias.
     pub fn resource(&mut self, condition: &Condition) -> String {
-        let alias = self.next_alias();
-        self.sql.push(" from resource ").push(&alias);
-        self.filter(&alias, condition);
+        let alias = self.upcoming_alias();
+        self.resource_and(None, condition);
         alias
     }
 
@@ -69,20 +68,20 @@ impl Compiler {
                 self.sql.push(alias).push(".self_hash = any(").bind(Arg::Ints(hashes.clone())).push(")");
             }
             Condition::PrimaryDate(number, prefix, range) => self.primary_date(alias, *number, *prefix, *range),
-            Condition::Date(key, prefix, range) => {
-                self.side_table(alias, "date_index", *key);
+            Condition::Date(keys, prefix, range) => {
+                self.side_table(alias, "date_index", keys);
                 self.date("low", "high", *prefix, *range);
                 self.sql.push(")");
             }
             Condition::LastUpdated(number, prefix, low, high) => self.last_updated(alias, *number, *prefix, *low, *high),
             Condition::Quantity(quantity) => self.quantity(alias, quantity),
-            Condition::StringStart(key, text) => self.string(alias, *key, format!("{}%", escape_like(text))),
-            Condition::StringPart(key, text) => self.string(alias, *key, format!("%{}%", escape_like(text))),
+            Condition::StringStart(keys, text) => self.string(alias, keys, format!("{}%", escape_like(text))),
+            Condition::StringPart(keys, text) => self.string(alias, keys, format!("%{}%", escape_like(text))),
             Condition::Missing(bits) => {
                 self.sql.push(alias).push(".present & ").bind(Arg::Int(*bits)).push(" = 0");
             }
-            Condition::Chain(salt, inner) => self.chain(alias, *salt, inner),
-            Condition::Has(salt, inner) => self.has(alias, *salt, inner),
+            Condition::Chain(salts, inner) => self.chain(alias, salts, inner),
+            Condition::Has(salts, inner) => self.has(alias, salts, inner),
         }
     }
 
@@ -130,13 +129,13 @@ impl Compiler {
     }
 
     /// `rid in (select rid from table where key = $n and `, left open.
-    fn side_table(&mut self, alias: &str, table: &str, key: i32) {
-        self.sql.push(alias).push(".rid in (select rid from ").push(table).push(" where key = ");
-        self.sql.bind(Arg::Int(i64::from(key))).push("::int and ");
+    fn side_table(&mut self, alias: &str, table: &str, keys: &[i32]) {
+        self.sql.push(alias).push(".rid in (select rid from ").push(table).push(" where key = any(");
+        self.sql.bind(Arg::Keys(keys.to_vec())).push(") and ");
     }
 
-    fn string(&mut self, alias: &str, key: i32, pattern: String) {
-        self.side_table(alias, "string_index", key);
+    fn string(&mut self, alias: &str, keys: &[i32], pattern: String) {
+        self.side_table(alias, "string_index", keys);
         self.sql.push("value like ").bind(Arg::Text(pattern)).push(")");
     }
 
@@ -191,7 +190,7 @@ impl Compiler {
     }
 
     fn quantity(&mut self, alias: &str, quantity: &QuantityCondition) {
-        self.side_table(alias, "quantity_index", quantity.key);
+        self.side_table(alias, "quantity_index", &quantity.keys);
         match quantity.unit {
             Unit::Any => {}
             Unit::SystemAndCode(hash) => {
@@ -222,19 +221,45 @@ impl Compiler {
         self.sql.push(")");
     }
 
-    fn chain(&mut self, alias: &str, salt: i64, inner: &Condition) {
+    fn chain(&mut self, alias: &str, salts: &[i64], inner: &Condition) {
         let target = self.upcoming_alias();
-        self.sql.push(alias).push(".terms && (select array_agg(").push(&target).push(".self_hash # ").bind(Arg::Int(salt)).push(")");
-        self.resource(inner);
+        self.sql.push(alias).push(".terms && (select array_agg(").push(&target).push(".self_hash # ");
+        let and = self.salts(salts);
+        self.sql.push(")");
+        self.resource_and(and, inner);
         self.sql.push(")");
     }
 
-    fn has(&mut self, alias: &str, salt: i64, inner: &Condition) {
+    fn has(&mut self, alias: &str, salts: &[i64], inner: &Condition) {
         let source = self.upcoming_alias();
         self.sql.push(alias).push(".self_hash in (select unnest(").push(&source).push(".terms[1:").push(&source);
-        self.sql.push(".reference_terms]) # ").bind(Arg::Int(salt));
-        self.resource(inner);
+        self.sql.push(".reference_terms]) # ");
+        let and = self.salts(salts);
+        self.resource_and(and, inner);
         self.sql.push(")");
+    }
+
+    /// Writes the salt to XOR with; several need a row source of their own beside the resource.
+    fn salts(&mut self, salts: &[i64]) -> Option<Vec<i64>> {
+        match salts {
+            [one] => {
+                self.sql.bind(Arg::Int(*one));
+                None
+            }
+            several => {
+                self.sql.push("salt");
+                Some(several.to_vec())
+            }
+        }
+    }
+
+    fn resource_and(&mut self, salts: Option<Vec<i64>>, condition: &Condition) {
+        let alias = self.next_alias();
+        self.sql.push(" from resource ").push(&alias);
+        if let Some(salts) = salts {
+            self.sql.push(" cross join unnest(").bind(Arg::Ints(salts)).push(") salt");
+        }
+        self.filter(&alias, condition);
     }
 }
 
@@ -272,17 +297,17 @@ mod tests {
     #[test]
     fn a_chain_carries_the_policy_on_its_target_too() {
         check(
-            Condition::Chain(7, Box::new(Condition::StringStart(5, "ro_ssi".into()))),
+            Condition::Chain(vec![7], Box::new(Condition::StringStart(vec![5], "ro_ssi".into()))),
             " from resource r0 where r0.state = 0 and r0.terms && (select array_agg(r1.self_hash # $1) from resource r1 where r1.state = 0 \
-             and r1.rid in (select rid from string_index where key = $2::int and value like $3))",
-            vec![Arg::Int(7), Arg::Int(5), Arg::Text("ro\\_ssi%".into())],
+             and r1.rid in (select rid from string_index where key = any($2) and value like $3))",
+            vec![Arg::Int(7), Arg::Keys(vec![5]), Arg::Text("ro\\_ssi%".into())],
         );
     }
 
     #[test]
     fn has_reads_the_reference_terms_of_the_source() {
         check(
-            Condition::Not(Box::new(Condition::Has(7, Box::new(Condition::Terms(vec![1]))))),
+            Condition::Not(Box::new(Condition::Has(vec![7], Box::new(Condition::Terms(vec![1]))))),
             " from resource r0 where r0.state = 0 and (r0.self_hash in (select unnest(r1.terms[1:r1.reference_terms]) # $1 from resource r1 \
              where r1.state = 0 and r1.terms @> $2)) is not true",
             vec![Arg::Int(7), Arg::Ints(vec![1])],

@@ -29,25 +29,25 @@ pub enum Condition {
     Ids(Vec<i64>),
     /// The type's primary date.
     PrimaryDate(i16, Prefix, Range),
-    /// Another date parameter, by its key.
-    Date(i32, Prefix, Range),
+    /// Another date parameter, by its keys.
+    Date(Vec<i32>, Prefix, Range),
     LastUpdated(i16, Prefix, DateTime<Utc>, DateTime<Utc>),
     Quantity(QuantityCondition),
     /// A normalised string that begins with this.
-    StringStart(i32, String),
+    StringStart(Vec<i32>, String),
     /// A normalised string that contains this.
-    StringPart(i32, String),
+    StringPart(Vec<i32>, String),
     /// None of these bits of `present` is set.
     Missing(i64),
-    /// References, under this salt, a resource for which the inner condition holds.
-    Chain(i64, Box<Condition>),
-    /// Is referenced, under this salt, by a resource for which the inner condition holds.
-    Has(i64, Box<Condition>),
+    /// References, under one of these salts, a resource for which the inner condition holds.
+    Chain(Vec<i64>, Box<Condition>),
+    /// Is referenced, under one of these salts, by a resource for which the inner condition holds.
+    Has(Vec<i64>, Box<Condition>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantityCondition {
-    pub key: i32,
+    pub keys: Vec<i32>,
     pub unit: Unit,
     pub prefix: Prefix,
     pub value: f64,

@@ -14,7 +14,6 @@ use crate::fhir::systems;
 use crate::search::parameters::Datatype;
 use crate::search::parameters::Edge;
 use crate::search::parameters::Extract;
-use crate::search::parameters::Parameter;
 use crate::search::parameters::TypeParameters;
 use crate::fhir::definitions::model::SearchParameterKind;
 use std::borrow::Cow;
@@ -60,6 +59,8 @@ pub fn type_term(number: i16) -> i64 {
 pub enum Token<'a> {
     SystemAndCode(&'a str, &'a str),
     Code(&'a str),
+    /// A code or boolean whose system, if any, the definition implies.
+    Plain(&'a str),
     System(&'a str),
     CodeWithoutSystem(&'a str),
     Exact(&'a str),
@@ -75,6 +76,7 @@ pub fn term(salt: i64, token: Token<'_>) -> i64 {
     let (tag, system, value) = match token {
         Token::SystemAndCode(system, code) => (b's', systems::canonical(system), code),
         Token::Code(code) => (b'c', "", code),
+        Token::Plain(code) => (b'p', "", code),
         Token::System(system) => (b'y', systems::canonical(system), ""),
         Token::CodeWithoutSystem(code) => (b'n', "", code),
         Token::Exact(text) => (b'e', "", text),
@@ -168,62 +170,60 @@ impl<'p> Indexer<'p> {
     }
 
     fn extract(&mut self, extract: &Extract, value: Value<'_>) {
-        let parameters: &'p TypeParameters = self.parameters;
-        let parameter = &parameters.parameters[extract.parameter];
-        if self.put(parameter, extract, value).is_some() {
-            self.entry.present |= 1i64 << parameter.bit;
+        if self.put(extract, value).is_some() {
+            self.entry.present |= extract.bits;
         }
     }
 
     /// `None` if the value gives nothing to the index.
-    fn put(&mut self, parameter: &Parameter, extract: &Extract, value: Value<'_>) -> Option<()> {
+    fn put(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
         match extract.datatype {
-            Datatype::Code => self.put_code(parameter, extract.system.as_deref(), value),
-            Datatype::Boolean => self.put_token(parameter, None, value.raw()),
-            Datatype::PresentAndNotFalse => self.put_token(parameter, None, if value.as_bool() == Some(false) { "false" } else { "true" }),
-            Datatype::Coding => self.put_coding(parameter, value),
+            Datatype::Code => self.put_plain(extract, &value.as_str().or_else(|| value.as_number().map(Cow::Borrowed))?),
+            Datatype::Boolean => self.put_plain(extract, value.raw()),
+            Datatype::PresentAndNotFalse => self.put_plain(extract, if value.as_bool() == Some(false) { "false" } else { "true" }),
+            Datatype::Coding => self.put_coding(extract, value),
             Datatype::CodeableConcept => {
                 let codings = value.get("coding")?;
-                codings.items().filter_map(|coding| self.put_coding(parameter, coding)).last()
+                codings.items().filter_map(|coding| self.put_coding(extract, coding)).last()
             }
-            Datatype::Identifier => self.put_token(parameter, value.get_str("system").as_deref(), &value.get_str("value")?),
-            Datatype::ContactPoint => self.put_token(parameter, value.get_str("use").as_deref(), &value.get_str("value")?),
-            Datatype::Text => self.put_string(parameter, &value.as_str()?),
-            Datatype::HumanName => self.put_strings(parameter, value, &["text", "family", "given", "prefix", "suffix"]),
-            Datatype::Address => self.put_strings(parameter, value, &["text", "line", "city", "district", "state", "postalCode", "country"]),
-            Datatype::Uri => self.put_uri(parameter, &value.as_str()?),
-            Datatype::Reference => self.put_reference(parameter, extract, value),
+            Datatype::Identifier => self.put_token(extract, value.get_str("system").as_deref(), &value.get_str("value")?),
+            Datatype::ContactPoint => self.put_token(extract, value.get_str("use").as_deref(), &value.get_str("value")?),
+            Datatype::Text => self.put_string(extract, &value.as_str()?),
+            Datatype::HumanName => self.put_strings(extract, value, &["text", "family", "given", "prefix", "suffix"]),
+            Datatype::Address => self.put_strings(extract, value, &["text", "line", "city", "district", "state", "postalCode", "country"]),
+            Datatype::Uri => self.put_uri(extract, &value.as_str()?),
+            Datatype::Reference => self.put_reference(extract, value),
             Datatype::Resource => {
                 let target = self_hash(&value.get_str("resourceType")?, &value.get_str("id")?);
-                self.references.push(reference_term(parameter.salt, target));
+                self.references.push(reference_term(extract.salt, target));
                 Some(())
             }
-            Datatype::Date => self.put_date(parameter, datetime::range(&value.as_str()?)?),
-            Datatype::Period => self.put_date(parameter, period(value)?),
-            Datatype::Timing => self.put_timing(parameter, value),
+            Datatype::Date => self.put_date(extract, datetime::range(&value.as_str()?)?),
+            Datatype::Period => self.put_date(extract, period(value)?),
+            Datatype::Timing => self.put_timing(extract, value),
             Datatype::Number => {
                 let number: f64 = value.as_number()?.parse().ok()?;
-                self.put_quantity(parameter, None, None, number, number)
+                self.put_quantity(extract, None, None, number, number)
             }
-            Datatype::Quantity => self.put_quantity_value(parameter, value),
+            Datatype::Quantity => self.put_quantity_value(extract, value),
             Datatype::Money => {
                 let number = number(value, "value")?;
                 let currency = value.get_str("currency");
-                self.put_quantity(parameter, Some("urn:iso:std:iso:4217"), currency.as_deref(), number, number)
+                self.put_quantity(extract, Some("urn:iso:std:iso:4217"), currency.as_deref(), number, number)
             }
-            Datatype::Range => self.put_range(parameter, value.get("low"), value.get("high")),
+            Datatype::Range => self.put_range(extract, value.get("low"), value.get("high")),
             Datatype::SampledData => {
                 let origin = number(value.get("origin")?, "value")?;
                 let unit = value.get("origin")?;
                 let low = number(value, "lowerLimit").unwrap_or(origin);
                 let high = number(value, "upperLimit").unwrap_or(origin);
-                self.put_quantity(parameter, unit.get_str("system").as_deref(), unit.get_str("code").as_deref(), low, high)
+                self.put_quantity(extract, unit.get_str("system").as_deref(), unit.get_str("code").as_deref(), low, high)
             }
         }
     }
 
-    fn put_token(&mut self, parameter: &Parameter, system: Option<&str>, code: &str) -> Option<()> {
-        let salt = parameter.salt;
+    fn put_token(&mut self, extract: &Extract, system: Option<&str>, code: &str) -> Option<()> {
+        let salt = extract.salt;
         match system {
             Some(system) => {
                 self.tokens.push(term(salt, Token::SystemAndCode(system, code)));
@@ -235,63 +235,57 @@ impl<'p> Indexer<'p> {
         Some(())
     }
 
-    /// A plain `code`: with the system that its binding implies, but not findable by the system alone.
-    fn put_code(&mut self, parameter: &Parameter, system: Option<&str>, value: Value<'_>) -> Option<()> {
-        let code = value.as_str().or_else(|| value.as_number().map(Cow::Borrowed))?;
-        match system {
-            Some(system) => self.tokens.push(term(parameter.salt, Token::SystemAndCode(system, &code))),
-            None => self.tokens.push(term(parameter.salt, Token::CodeWithoutSystem(&code))),
-        }
-        self.tokens.push(term(parameter.salt, Token::Code(&code)));
+    /// A plain code or boolean: one term says it all.
+    fn put_plain(&mut self, extract: &Extract, code: &str) -> Option<()> {
+        self.tokens.push(term(extract.salt, Token::Plain(code)));
         Some(())
     }
 
-    fn put_coding(&mut self, parameter: &Parameter, value: Value<'_>) -> Option<()> {
-        self.put_token(parameter, value.get_str("system").as_deref(), &value.get_str("code")?)
+    fn put_coding(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
+        self.put_token(extract, value.get_str("system").as_deref(), &value.get_str("code")?)
     }
 
-    fn put_string(&mut self, parameter: &Parameter, text: &str) -> Option<()> {
-        self.tokens.push(term(parameter.salt, Token::Exact(text)));
-        self.entry.strings.push((parameter.key, normalise(text)));
+    fn put_string(&mut self, extract: &Extract, text: &str) -> Option<()> {
+        self.tokens.push(term(extract.salt, Token::Exact(text)));
+        self.entry.strings.push((extract.key, normalise(text)));
         Some(())
     }
 
-    fn put_strings(&mut self, parameter: &Parameter, value: Value<'_>, members: &[&str]) -> Option<()> {
+    fn put_strings(&mut self, extract: &Extract, value: Value<'_>, members: &[&str]) -> Option<()> {
         let mut found = None;
         for (name, member) in value.members() {
             if members.contains(&name.as_ref()) {
                 for text in member.items().filter_map(|item| item.as_str()) {
-                    found = self.put_string(parameter, &text);
+                    found = self.put_string(extract, &text);
                 }
             }
         }
         found
     }
 
-    fn put_uri(&mut self, parameter: &Parameter, uri: &str) -> Option<()> {
-        let is_reference = parameter.kind == SearchParameterKind::Reference;
+    fn put_uri(&mut self, extract: &Extract, uri: &str) -> Option<()> {
+        let is_reference = extract.kind == SearchParameterKind::Reference;
         if let Some((unversioned, _)) = uri.split_once('|') {
-            self.put_one_uri(parameter, unversioned, is_reference);
+            self.put_one_uri(extract, unversioned, is_reference);
         }
-        self.put_one_uri(parameter, uri, is_reference);
+        self.put_one_uri(extract, uri, is_reference);
         Some(())
     }
 
-    fn put_one_uri(&mut self, parameter: &Parameter, uri: &str, is_reference: bool) {
+    fn put_one_uri(&mut self, extract: &Extract, uri: &str, is_reference: bool) {
         if is_reference {
-            self.references.push(reference_term(parameter.salt, reference_hash(uri)));
+            self.references.push(reference_term(extract.salt, reference_hash(uri)));
             return;
         }
-        self.tokens.push(term(parameter.salt, Token::Uri(uri)));
-        // Profiles stand in most resources: their ancestors would cost more than `_profile:below` is worth.
-        if parameter.code != "_profile" {
+        self.tokens.push(term(extract.salt, Token::Uri(uri)));
+        if extract.has_ancestors {
             for ancestor in uri_ancestors(uri) {
-                self.tokens.push(term(parameter.salt, Token::UriBelow(ancestor)));
+                self.tokens.push(term(extract.salt, Token::UriBelow(ancestor)));
             }
         }
     }
 
-    fn put_reference(&mut self, parameter: &Parameter, extract: &Extract, value: Value<'_>) -> Option<()> {
+    fn put_reference(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
         let reference = value.get_str("reference");
         let wanted = |reference: &str| match &extract.target {
             Some(target) => referenced_type(reference) == Some(target) || value.get_str("type").is_some_and(|t| t == target.as_str()),
@@ -303,14 +297,14 @@ impl<'p> Indexer<'p> {
                 Some(local) => self_hash(local.type_name, local.id),
                 None => reference_hash(without_version(&reference)),
             };
-            self.references.push(reference_term(parameter.salt, target));
+            self.references.push(reference_term(extract.salt, target));
             found = Some(());
         }
         if let Some(identifier) = value.get("identifier") {
             if let Some(text) = identifier.get_str("value").filter(|_| extract.target.is_none() || found.is_some() || wanted("")) {
-                self.tokens.push(term(parameter.salt, Token::IdentifierValue(&text)));
+                self.tokens.push(term(extract.salt, Token::IdentifierValue(&text)));
                 if let Some(system) = identifier.get_str("system") {
-                    self.tokens.push(term(parameter.salt, Token::IdentifierSystemAndValue(&system, &text)));
+                    self.tokens.push(term(extract.salt, Token::IdentifierSystemAndValue(&system, &text)));
                 }
                 found = Some(());
             }
@@ -318,30 +312,25 @@ impl<'p> Indexer<'p> {
         found
     }
 
-    fn put_date(&mut self, parameter: &Parameter, range: datetime::Range) -> Option<()> {
-        if parameter.is_primary_date {
+    fn put_date(&mut self, extract: &Extract, range: datetime::Range) -> Option<()> {
+        if self.parameters.primary_date == Some(extract.key) {
             self.entry.date = Some(range);
         } else {
-            self.entry.dates.push((parameter.key, range));
+            self.entry.dates.push((extract.key, range));
         }
         Some(())
     }
 
-    fn put_timing(&mut self, parameter: &Parameter, value: Value<'_>) -> Option<()> {
-        let mut found = None;
-        if let Some(events) = value.get("event") {
-            for event in events.items().filter_map(|e| e.as_str().and_then(|text| datetime::range(&text))) {
-                found = self.put_date(parameter, event);
-            }
-        }
+    /// Only the outer limits of a Timing matter. <https://hl7.org/fhir/R4/search.html#date>
+    fn put_timing(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
+        let events = value.get("event").into_iter().flat_map(|event| event.items());
+        let events = events.filter_map(|e| e.as_str().and_then(|text| datetime::range(&text)));
         let bounds = value.get("repeat").and_then(|repeat| repeat.get("boundsPeriod")).and_then(period);
-        match bounds {
-            Some(bounds) => self.put_date(parameter, bounds),
-            None => found,
-        }
+        let outer = events.chain(bounds).reduce(|a, b| datetime::Range { low: a.low.min(b.low), high: a.high.max(b.high) });
+        self.put_date(extract, outer?)
     }
 
-    fn put_quantity_value(&mut self, parameter: &Parameter, value: Value<'_>) -> Option<()> {
+    fn put_quantity_value(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
         let number = number(value, "value")?;
         let (low, high) = match value.get_str("comparator").as_deref() {
             Some("<" | "<=") => (f64::NEG_INFINITY, number),
@@ -350,23 +339,23 @@ impl<'p> Indexer<'p> {
         };
         let system = value.get_str("system");
         let code = value.get_str("code").or_else(|| value.get_str("unit"));
-        self.put_quantity(parameter, system.as_deref(), code.as_deref(), low, high)
+        self.put_quantity(extract, system.as_deref(), code.as_deref(), low, high)
     }
 
-    fn put_range(&mut self, parameter: &Parameter, low: Option<Value<'_>>, high: Option<Value<'_>>) -> Option<()> {
+    fn put_range(&mut self, extract: &Extract, low: Option<Value<'_>>, high: Option<Value<'_>>) -> Option<()> {
         let unit = low.or(high)?;
         let bound = |side: Option<Value<'_>>, missing| side.and_then(|s| number(s, "value")).unwrap_or(missing);
         let system = unit.get_str("system");
         let code = unit.get_str("code").or_else(|| unit.get_str("unit"));
-        self.put_quantity(parameter, system.as_deref(), code.as_deref(), bound(low, f64::NEG_INFINITY), bound(high, f64::INFINITY))
+        self.put_quantity(extract, system.as_deref(), code.as_deref(), bound(low, f64::NEG_INFINITY), bound(high, f64::INFINITY))
     }
 
-    fn put_quantity(&mut self, parameter: &Parameter, system: Option<&str>, code: Option<&str>, low: f64, high: f64) -> Option<()> {
+    fn put_quantity(&mut self, extract: &Extract, system: Option<&str>, code: Option<&str>, low: f64, high: f64) -> Option<()> {
         let unit = match (system, code) {
             (Some(system), Some(code)) => unit_hash(system, code),
             _ => 0,
         };
-        self.entry.quantities.push(QuantityEntry { key: parameter.key, unit, code: code.map_or(0, unit_code_hash), low, high });
+        self.entry.quantities.push(QuantityEntry { key: extract.key, unit, code: code.map_or(0, unit_code_hash), low, high });
         Some(())
     }
 }
@@ -427,16 +416,16 @@ mod tests {
             ("code", Token::Code("8480-6")),
             ("code", Token::System("urn:oid:2.16.840.1.113883.6.1")),
             ("combo-code", Token::Code("8480-6")),
-            ("status", Token::SystemAndCode("http://hl7.org/fhir/observation-status", "final")),
-            ("status", Token::Code("final")),
+            ("status", Token::Plain("final")),
         ] {
-            assert!(entry.terms.contains(&term(of(code).salt, token)), "{code} {token:?}");
+            assert!(entry.terms.contains(&term(of(code).salts[0], token)), "{code} {token:?}");
         }
         let references = &entry.terms[..entry.reference_terms as usize];
-        assert_eq!(references, [reference_term(of("subject").salt, self_hash("Patient", "1"))]);
-        assert_eq!(of("subject").salt, of("patient").salt, "the same path has the same salt");
+        assert_eq!(references, [reference_term(of("subject").salts[0], self_hash("Patient", "1"))]);
+        assert_eq!(of("subject").salts, of("patient").salts, "the same path has the same salt");
+        assert_eq!(of("code").salts[0], of("combo-code").salts[0]);
         assert_eq!(entry.date, datetime::range("2024-05"));
-        let quantity = entry.quantities.iter().find(|q| q.key == of("value-quantity").key).expect("quantity");
+        let quantity = entry.quantities.iter().find(|q| of("value-quantity").keys.contains(&q.key)).expect("quantity");
         assert_eq!((quantity.low, quantity.unit), (107.5, unit_hash("http://unitsofmeasure.org", "mm[Hg]")));
         for code in ["code", "subject", "patient", "date", "value-quantity"] {
             assert_ne!(entry.present & 1 << of(code).bit, 0, "{code}");
@@ -448,9 +437,9 @@ mod tests {
     fn strings_are_compared_without_accents_and_case() {
         let (registry, entry) = entry(r#"{"resourceType":"Patient","name":[{"family":"D'Àngelo  Rossi","given":["Niccolò"]}],"deceasedDateTime":"2020-01-01"}"#);
         let of = |code: &str| registry.of("Patient").and_then(|t| t.get(code)).expect("parameter");
-        assert!(entry.strings.contains(&(of("family").key, "d'angelo rossi".to_owned())));
-        assert!(entry.strings.contains(&(of("name").key, "niccolo".to_owned())));
-        assert!(entry.terms.contains(&term(of("deceased").salt, Token::Code("true"))));
+        assert!(entry.strings.contains(&(of("family").keys[0], "d'angelo rossi".to_owned())));
+        assert!(entry.strings.contains(&(of("name").keys[0], "niccolo".to_owned())));
+        assert!(entry.terms.contains(&term(of("deceased").salts[0], Token::Plain("true"))));
     }
 
     #[test]

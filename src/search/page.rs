@@ -68,14 +68,17 @@ struct Key {
 
 fn key(alias: &str, sort: &Sort) -> Key {
     let best = if sort.is_descending { "max" } else { "min" };
-    let side = |table: &str, column: &str, key: i32| format!("(select {best}(s.{column}) from {table} s where s.rid = {alias}.rid and s.key = {key})");
+    let side = |table: &str, column: &str, keys: &[i32]| {
+        let keys = keys.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
+        format!("(select {best}(s.{column}) from {table} s where s.rid = {alias}.rid and s.key in ({keys}))")
+    };
     let (expression, sql_type) = match &sort.key {
         SortKey::LastUpdated => (format!("{alias}.updated"), "timestamptz"),
         SortKey::Id => (format!("{alias}.id collate \"C\""), "text"),
         SortKey::PrimaryDate => (format!("{alias}.date_low"), "bigint"),
-        SortKey::Date(key) => (side("date_index", "low", *key), "bigint"),
-        SortKey::String(key) => (side("string_index", "value", *key), "text"),
-        SortKey::Quantity(key) => (side("quantity_index", "low", *key), "float8"),
+        SortKey::Date(keys) => (side("date_index", "low", keys), "bigint"),
+        SortKey::String(keys) => (side("string_index", "value", keys), "text"),
+        SortKey::Quantity(keys) => (side("quantity_index", "low", keys), "float8"),
     };
     Key { expression, sql_type, is_descending: sort.is_descending }
 }

@@ -4,7 +4,6 @@
 //! every parameter. Source: the R4 SearchParameters, <https://hl7.org/fhir/R4/searchparameter-registry.html>.
 
 use crate::fhir::definitions::Definitions;
-use crate::fhir::definitions::model::ElementType;
 use crate::fhir::definitions::model::SearchParameter;
 use crate::fhir::definitions::model::SearchParameterKind;
 use crate::fhir::identity::hash;
@@ -52,12 +51,18 @@ pub enum Datatype {
 pub struct Parameter {
     pub code: String,
     pub kind: SearchParameterKind,
-    /// Seeds the hashes of its terms. Parameters of a type that read the same path share it.
-    pub salt: i64,
-    /// Names it in the tables of strings, dates and quantities.
-    pub key: i32,
+    /// One for each path that it reads: seeds the hashes of the path's terms. Parameters that read the same path share its terms.
+    pub salts: Vec<i64>,
+    /// One for each path: names it in the tables of strings, dates and quantities.
+    pub keys: Vec<i32>,
     /// Its bit in `resource.present`.
     pub bit: u32,
+    /// It reads plain codes and booleans, whose system (if any) the definition implies.
+    pub has_plain_codes: bool,
+    /// It reads codings or identifiers, which have systems of their own.
+    pub has_codings: bool,
+    /// The systems that its plain codes imply.
+    pub implied_systems: Vec<String>,
     /// Its date stands in the resource's own row.
     pub is_primary_date: bool,
     /// Resource types that it can reference.
@@ -69,16 +74,19 @@ pub struct Parameter {
     pub url: String,
 }
 
-/// What one leaf of the tree gives to one parameter.
+/// What one leaf of the tree gives to the index.
 #[derive(Debug)]
 pub struct Extract {
-    /// Index into [`TypeParameters::parameters`].
-    pub parameter: usize,
+    /// Bits of the parameters that read it.
+    pub bits: i64,
+    pub kind: SearchParameterKind,
+    pub salt: i64,
+    pub key: i32,
     pub datatype: Datatype,
     /// Only references to this type.
     pub target: Option<String>,
-    /// System of a `code` that its required binding implies.
-    pub system: Option<String>,
+    /// URIs are found by what they begin with, too.
+    pub has_ancestors: bool,
 }
 
 #[derive(Debug)]
@@ -111,6 +119,8 @@ pub struct TypeParameters {
     pub parameters: Vec<Parameter>,
     by_code: HashMap<String, usize>,
     pub walk: Walk,
+    /// The key of the path whose date stands in the resource's own row.
+    pub primary_date: Option<i32>,
 }
 
 impl TypeParameters {
@@ -133,10 +143,9 @@ impl Registry {
         let mut keys = HashSet::new();
         for name in definitions.resource_types() {
             let parameters = compile_type(definitions, name)?;
-            for parameter in &parameters.parameters {
-                if !keys.insert(parameter.key) {
-                    return Err(format!("the key of {name}.{} collides", parameter.code));
-                }
+            let of_type: HashSet<i32> = parameters.walk.nodes.iter().flat_map(|n| &n.extracts).map(|e| e.key).collect();
+            if of_type.iter().any(|key| !keys.insert(*key)) {
+                return Err(format!("a key of {name} collides with another's"));
             }
             types.insert(name.to_owned(), parameters);
         }
@@ -165,6 +174,7 @@ fn compile_type(definitions: &'static Definitions, name: &str) -> Result<TypePar
         parameters: Vec::new(),
         by_code: HashMap::new(),
         walk: Walk { nodes: vec![WalkNode::default()] },
+        primary_date: None,
     };
     let mut is_multiple = Vec::new();
     for definition in definitions.search_parameters_of(name) {
@@ -179,10 +189,13 @@ fn compile_type(definitions: &'static Definitions, name: &str) -> Result<TypePar
         let paths = expression::parse(&definition.expression).map_err(|e| format!("{}: {e}", definition.url));
         let paths = if definition.expression.is_empty() { Vec::new() } else { paths? };
         let paths: Vec<Path> = paths.into_iter().filter(|p| [name, "Resource", "DomainResource"].contains(&p.root.as_str())).collect();
-        compiled.parameters.push(parameter(name, definition, &paths, bit));
-        let mut multiple = false;
-        for path in &paths {
-            multiple |= grow(definitions, &mut compiled, name, path)?;
+        compiled.parameters.push(parameter(definition, &paths, bit));
+        let mut multiple = paths.len() > 1;
+        // The row itself has these two.
+        if !["_id", "_lastUpdated"].contains(&definition.code.as_str()) {
+            for path in &paths {
+                multiple |= grow(definitions, &mut compiled, name, path)?;
+            }
         }
         is_multiple.push(multiple);
     }
@@ -193,20 +206,18 @@ fn compile_type(definitions: &'static Definitions, name: &str) -> Result<TypePar
     Ok(compiled)
 }
 
-fn parameter(type_name: &str, definition: &SearchParameter, paths: &[Path], bit: u32) -> Parameter {
-    let without_targets = |path: &Path| {
-        let steps = path.steps.iter().filter(|s| !matches!(s, Step::ResolveIs(_)));
-        format!("{:?}", steps.collect::<Vec<_>>())
-    };
-    let read: Vec<String> = paths.iter().map(without_targets).collect();
+fn parameter(definition: &SearchParameter, paths: &[Path], bit: u32) -> Parameter {
     let is_composite = definition.kind == SearchParameterKind::Composite;
     let is_on_resource = is_composite && paths.len() == 1 && paths[0].steps.is_empty();
     Parameter {
         code: definition.code.clone(),
         kind: definition.kind,
-        salt: hash(&[type_name, &format!("{:?}", definition.kind), &read.join("|")]),
-        key: hash(&[type_name, &definition.code]) as i32,
+        salts: Vec::new(),
+        keys: Vec::new(),
         bit,
+        has_plain_codes: false,
+        has_codings: false,
+        implied_systems: Vec::new(),
         is_primary_date: false,
         targets: definition.targets.clone(),
         components: definition.components.iter().filter(|_| is_on_resource).map(|(url, _)| url.clone()).collect(),
@@ -226,20 +237,29 @@ fn unsupported(definition: &SearchParameter, is_composite_below: bool) -> Option
 }
 
 fn mark_primary_date(compiled: &mut TypeParameters, is_multiple: &[bool]) {
-    for code in PRIMARY_DATES {
-        if let Some(&i) = compiled.by_code.get(*code) {
-            if compiled.parameters[i].kind == SearchParameterKind::Date && !is_multiple[i] {
-                compiled.parameters[i].is_primary_date = true;
-                return;
-            }
-        }
+    let candidates = PRIMARY_DATES.iter().filter_map(|code| compiled.by_code.get(*code));
+    let primary = candidates.copied().find(|i| compiled.parameters[*i].kind == SearchParameterKind::Date && !is_multiple[*i]);
+    compiled.primary_date = primary.and_then(|i| compiled.parameters[i].keys.first().copied());
+    for parameter in &mut compiled.parameters {
+        parameter.is_primary_date = parameter.keys.len() == 1 && parameter.keys.first().copied() == compiled.primary_date;
     }
 }
 
-/// A place in the tree and the type of the values there.
-struct Place<'d> {
-    node: usize,
-    types: Vec<&'d ElementType>,
+/// A path as text: names it in hashes that the database keeps, so its form never changes.
+fn path_name(path: &Path) -> String {
+    let mut name = String::new();
+    for step in &path.steps {
+        match step {
+            Step::Field(field) => name.push_str(&format!(".{field}")),
+            Step::As(datatype) => name.push_str(&format!("[{datatype}]")),
+            Step::Where(member, value) => name.push_str(&format!("({member}={value})")),
+            Step::Index(index) => name.push_str(&format!("({index})")),
+            Step::PresentAndNotFalse => name.push('?'),
+            // A filter by target finds a part of what the path without it has.
+            Step::ResolveIs(_) => {}
+        }
+    }
+    name
 }
 
 /// Adds a path to the tree. Tells whether it can give several values.
@@ -249,56 +269,77 @@ fn grow(definitions: &'static Definitions, compiled: &mut TypeParameters, type_n
     if kind == SearchParameterKind::Composite || path.steps.is_empty() {
         return Ok(false);
     }
-    let mut multiple = false;
-    let mut target = None;
-    let mut present = false;
+    let name = path_name(path);
+    let kind_name = format!("{kind:?}");
+    let salt = hash(&[type_name, &kind_name, &name]);
+    let key = hash(&[type_name, &kind_name, &name]) as i32;
+    let leaves = leaves(definitions, &mut compiled.walk, type_name, path)?;
+    let target = path.steps.iter().find_map(|s| if let Step::ResolveIs(t) = s { Some(t.clone()) } else { None });
+    let is_present = path.steps.contains(&Step::PresentAndNotFalse);
+    let into = &mut compiled.parameters[parameter];
+    if !into.keys.contains(&key) {
+        into.salts.push(salt);
+        into.keys.push(key);
+    }
+    for leaf in leaves.places {
+        let datatype = if is_present { Some(Datatype::PresentAndNotFalse) } else { datatype(kind, &leaf.datatype) };
+        let Some(datatype) = datatype else { continue };
+        let is_plain = matches!(datatype, Datatype::Code | Datatype::Boolean | Datatype::PresentAndNotFalse);
+        into.has_plain_codes |= is_plain;
+        into.has_codings |= !is_plain;
+        into.implied_systems.extend(leaf.system.filter(|_| is_plain));
+        let bits = 1i64 << into.bit;
+        let extracts = &mut compiled.walk.nodes[leaf.node].extracts;
+        match extracts.iter_mut().find(|e| e.key == key && e.kind == kind && e.datatype == datatype && e.target == target) {
+            Some(extract) => extract.bits |= bits,
+            // Profiles stand in most resources: their ancestors would cost more than `_profile:below` is worth.
+            None => extracts.push(Extract { bits, kind, salt, key, datatype, target: target.clone(), has_ancestors: name != ".meta.profile" }),
+        }
+    }
+    Ok(leaves.is_multiple)
+}
+
+/// Where the values of a path are found.
+struct Leaves {
+    places: Vec<Leaf>,
+    is_multiple: bool,
+}
+
+struct Leaf {
+    node: usize,
+    datatype: String,
+    /// The system that a required binding implies.
+    system: Option<String>,
+}
+
+fn leaves(definitions: &'static Definitions, walk: &mut Walk, type_name: &str, path: &Path) -> Result<Leaves, String> {
+    let mut found = Leaves { places: Vec::new(), is_multiple: false };
     let mut shape = definitions.type_named(type_name).and_then(|t| t.shape);
-    let mut places = vec![Place { node: 0, types: Vec::new() }];
+    let mut from = 0;
     let mut steps = path.steps.iter().peekable();
-    let mut systems: Vec<Option<String>> = vec![None];
     while let Some(step) = steps.next() {
-        match step {
-            Step::Field(name) => {
-                let wanted = match steps.peek() {
-                    Some(Step::As(datatype)) => Some(datatype.as_str()),
-                    _ => None,
-                };
-                let Some(current) = shape else { return Ok(multiple) };
-                let from = places[0].node;
-                let Some(element) = definitions.shape(current).elements.iter().find(|e| e.name == *name) else {
-                    return Err(format!("{type_name} has no element {name} on the way of {:?}", path.steps));
-                };
-                multiple |= element.max != Some(1);
-                places.clear();
-                systems.clear();
-                for element_type in element.types.iter().filter(|t| wanted.is_none_or(|w| t.code == w)) {
-                    let json_name = if element.is_choice { choice_name(name, &element_type.code) } else { name.clone() };
-                    let (condition, index) = condition(steps.clone());
-                    let node = child(&mut compiled.walk, from, json_name, condition, index);
-                    places.push(Place { node, types: vec![element_type] });
-                    systems.push(element.required_binding.and_then(|v| definitions.implied_system(v)));
-                    shape = element_type.shape;
-                }
-            }
-            Step::ResolveIs(type_name) => target = Some(type_name.clone()),
-            Step::PresentAndNotFalse => present = true,
-            Step::As(_) | Step::Where(..) | Step::Index(_) => {}
+        let Step::Field(name) = step else { continue };
+        let wanted = match steps.peek() {
+            Some(Step::As(datatype)) => Some(datatype.as_str()),
+            _ => None,
+        };
+        let Some(current) = shape else { break };
+        let element = definitions.shape(current).elements.iter().find(|e| e.name == *name);
+        let element = element.ok_or_else(|| format!("{type_name} has no element {name} on the way of {:?}", path.steps))?;
+        found.is_multiple |= element.max != Some(1);
+        found.places.clear();
+        for element_type in element.types.iter().filter(|t| wanted.is_none_or(|w| t.code == w)) {
+            let json_name = if element.is_choice { choice_name(name, &element_type.code) } else { name.clone() };
+            let (condition, index) = condition(steps.clone());
+            let node = child(walk, from, json_name, condition, index);
+            let system = element.required_binding.and_then(|v| definitions.implied_system(v));
+            found.places.push(Leaf { node, datatype: element_type.code.clone(), system });
+            shape = element_type.shape;
         }
-        if places.is_empty() {
-            return Ok(multiple);
-        }
+        let Some(place) = found.places.first() else { break };
+        from = place.node;
     }
-    for (place, system) in places.iter().zip(systems) {
-        for element_type in &place.types {
-            let datatype = if present { Some(Datatype::PresentAndNotFalse) } else { datatype(kind, &element_type.code) };
-            multiple |= element_type.code == "Timing";
-            if let Some(datatype) = datatype {
-                let extract = Extract { parameter, datatype, target: target.clone(), system: system.clone() };
-                compiled.walk.nodes[place.node].extracts.push(extract);
-            }
-        }
-    }
-    Ok(multiple)
+    Ok(found)
 }
 
 /// The condition and index that the steps right after a field put on it.

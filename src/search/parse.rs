@@ -4,8 +4,6 @@
 use crate::fhir::definitions::model::SearchParameterKind;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
-use crate::search::index::Token;
-use crate::search::index::term;
 use crate::search::index::type_term;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::Registry;
@@ -54,9 +52,9 @@ pub enum SortKey {
     LastUpdated,
     Id,
     PrimaryDate,
-    Date(i32),
-    String(i32),
-    Quantity(i32),
+    Date(Vec<i32>),
+    String(Vec<i32>),
+    Quantity(Vec<i32>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -231,7 +229,7 @@ impl Parser<'_> {
             match self.condition(target, rest, text, depth + 1) {
                 Ok(inner) => {
                     let inner = Condition::All(vec![Condition::Terms(vec![type_term(target.number)]), inner]);
-                    alternatives.push(Condition::Chain(parameter.salt, Box::new(inner)));
+                    alternatives.push(Condition::Chain(parameter.salts.clone(), Box::new(inner)));
                 }
                 Err(outcome) => last_error = outcome,
             }
@@ -253,7 +251,7 @@ impl Parser<'_> {
         }
         let inner = self.condition(source, inner, text, depth + 1)?;
         let inner = Condition::All(vec![Condition::Terms(vec![type_term(source.number)]), inner]);
-        Ok(Condition::Has(link.salt, Box::new(inner)))
+        Ok(Condition::Has(link.salts.clone(), Box::new(inner)))
     }
 
     fn result_parameter(&self, of: &TypeParameters, query: &mut Query, name: &str, text: &str) -> Result<(), Outcome> {
@@ -328,13 +326,13 @@ impl Parser<'_> {
             return Err(Outcome::invalid(format!("{name}: {} is not a resource type", shown(target))));
         }
         let salts = match code {
-            "*" => source.parameters.iter().filter(|p| p.kind == SearchParameterKind::Reference).map(|p| p.salt).collect(),
+            "*" => source.parameters.iter().filter(|p| p.kind == SearchParameterKind::Reference).flat_map(|p| p.salts.iter().copied()).collect(),
             _ => {
                 let parameter = self.parameter(source, code)?;
                 if parameter.kind != SearchParameterKind::Reference {
                     return Err(Outcome::invalid(format!("{name}: {}.{code} is not a reference", source.name)));
                 }
-                vec![parameter.salt]
+                parameter.salts.clone()
             }
         };
         Ok(Include { is_reverse, is_iterate, source_type: source.name.clone(), salts, target_type: target.map(str::to_owned) })
@@ -344,9 +342,9 @@ impl Parser<'_> {
 fn sort_key(parameter: &Parameter) -> Result<SortKey, Outcome> {
     match parameter.kind {
         SearchParameterKind::Date if parameter.is_primary_date => Ok(SortKey::PrimaryDate),
-        SearchParameterKind::Date => Ok(SortKey::Date(parameter.key)),
-        SearchParameterKind::String => Ok(SortKey::String(parameter.key)),
-        SearchParameterKind::Number | SearchParameterKind::Quantity => Ok(SortKey::Quantity(parameter.key)),
+        SearchParameterKind::Date => Ok(SortKey::Date(parameter.keys.clone())),
+        SearchParameterKind::String => Ok(SortKey::String(parameter.keys.clone())),
+        SearchParameterKind::Number | SearchParameterKind::Quantity => Ok(SortKey::Quantity(parameter.keys.clone())),
         _ => Err(Outcome::not_supported(format!("_sort by {} is not supported: it sorts by dates, strings, numbers, quantities, _id and _lastUpdated", parameter.code))),
     }
 }
@@ -404,9 +402,4 @@ pub fn bad_modifier(parameter: &Parameter, modifier: &str) -> Outcome {
 /// A name of the client's own making, cut short: what is echoed stays small and on one line.
 pub fn shown(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(64).collect()
-}
-
-/// The condition that a token's bare terms make: used by conditional interactions of ingestion.
-pub fn token_terms(parameter: &Parameter, tokens: &[Token<'_>]) -> Condition {
-    Condition::Terms(tokens.iter().map(|t| term(parameter.salt, *t)).collect())
 }

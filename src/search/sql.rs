@@ -5,6 +5,7 @@
 pub enum Arg {
     Int(i64),
     Ints(Vec<i64>),
+    Keys(Vec<i32>),
     Float(f64),
     Text(String),
     Instant(chrono::DateTime<chrono::Utc>),

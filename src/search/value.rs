@@ -72,18 +72,26 @@ fn token(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Co
         return Err(bad_modifier(parameter, modifier));
     }
     let (system, code) = split_token(text);
-    let token = match (&system, code.as_str()) {
+    let form = match (&system, code.as_str()) {
         (Some(system), "") if system.is_empty() => return Err(Outcome::invalid(format!("{} needs a code or a system", parameter.code))),
         (Some(system), "") => Token::System(system),
         (Some(system), code) if system.is_empty() => Token::CodeWithoutSystem(code),
         (Some(system), code) => Token::SystemAndCode(system, code),
         (None, code) => Token::Code(code),
     };
-    Ok(Condition::Terms(vec![term(parameter.salt, token)]))
+    // A plain code has the system that its definition implies, or none.
+    let is_implied = |system: &String| system.is_empty() || parameter.implied_systems.contains(system);
+    let is_plain = parameter.has_plain_codes && !code.is_empty() && system.as_ref().is_none_or(is_implied);
+    let forms = parameter.has_codings.then_some(form).into_iter().chain(is_plain.then_some(Token::Plain(&code)));
+    Ok(Condition::Terms(terms(parameter, forms)))
+}
+
+/// The terms of these forms under each of the parameter's paths.
+fn terms<'a>(parameter: &Parameter, forms: impl Iterator<Item = Token<'a>>) -> Vec<i64> {
+    forms.flat_map(|form| parameter.salts.iter().map(move |salt| term(*salt, form))).collect()
 }
 
 fn reference(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Condition, Outcome> {
-    let salt = parameter.salt;
     let only = match modifier {
         Some("identifier") => {
             let (system, value) = split_token(text);
@@ -91,7 +99,7 @@ fn reference(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str
                 Some(system) => Token::IdentifierSystemAndValue(system, &value),
                 None => Token::IdentifierValue(&value),
             };
-            return Ok(Condition::Terms(vec![term(salt, token)]));
+            return Ok(Condition::Terms(terms(parameter, std::iter::once(token))));
         }
         Some(name) if context.registry.of(name).is_some() => Some(name),
         Some(modifier) => return Err(bad_modifier(parameter, modifier)),
@@ -114,7 +122,8 @@ fn reference(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str
     } else {
         vec![reference_hash(reference)]
     };
-    Ok(Condition::Terms(targets.into_iter().map(|target| reference_term(salt, target)).collect()))
+    let terms = targets.iter().flat_map(|target| parameter.salts.iter().map(|salt| reference_term(*salt, *target)));
+    Ok(Condition::Terms(terms.collect()))
 }
 
 fn string(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Condition, Outcome> {
@@ -124,9 +133,9 @@ fn string(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<C
         return Err(Outcome::invalid(format!("{} has an empty value", parameter.code)));
     }
     match modifier {
-        None => Ok(Condition::StringStart(parameter.key, normal)),
-        Some("contains") => Ok(Condition::StringPart(parameter.key, normal)),
-        Some("exact") => Ok(Condition::Terms(vec![term(parameter.salt, Token::Exact(&text))])),
+        None => Ok(Condition::StringStart(parameter.keys.clone(), normal)),
+        Some("contains") => Ok(Condition::StringPart(parameter.keys.clone(), normal)),
+        Some("exact") => Ok(Condition::Terms(terms(parameter, std::iter::once(Token::Exact(&text))))),
         Some(modifier) => Err(bad_modifier(parameter, modifier)),
     }
 }
@@ -135,10 +144,10 @@ fn string(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<C
 fn uri(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Condition, Outcome> {
     let text = unescape(text);
     let terms = match modifier {
-        None => vec![term(parameter.salt, Token::Uri(&text))],
+        None => terms(parameter, std::iter::once(Token::Uri(&text))),
         Some("below") if parameter.code == "_profile" => return Err(bad_modifier(parameter, "below")),
-        Some("below") => vec![term(parameter.salt, Token::UriBelow(text.trim_end_matches('/')))],
-        Some("above") => uri_ancestors(&text).map(|ancestor| term(parameter.salt, Token::Uri(ancestor))).collect(),
+        Some("below") => terms(parameter, std::iter::once(Token::UriBelow(text.trim_end_matches('/')))),
+        Some("above") => terms(parameter, uri_ancestors(&text).map(Token::Uri)),
         Some(modifier) => return Err(bad_modifier(parameter, modifier)),
     };
     Ok(Condition::Terms(terms))
@@ -151,7 +160,7 @@ fn date(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str>, te
     let (prefix, range) = date_value(parameter, text)?;
     Ok(match parameter.is_primary_date {
         true => Condition::PrimaryDate(context.of.number, prefix, range),
-        false => Condition::Date(parameter.key, prefix, range),
+        false => Condition::Date(parameter.keys.clone(), prefix, range),
     })
 }
 
@@ -174,7 +183,7 @@ fn number(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<C
         return Err(bad_modifier(parameter, modifier));
     }
     let (prefix, value, half) = number_value(parameter, text)?;
-    Ok(Condition::Quantity(QuantityCondition { key: parameter.key, unit: Unit::Any, prefix, value, half }))
+    Ok(Condition::Quantity(QuantityCondition { keys: parameter.keys.clone(), unit: Unit::Any, prefix, value, half }))
 }
 
 /// `5.4`, `5.4|system|code`, `5.4||unit`.
@@ -190,7 +199,7 @@ fn quantity(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result
         [_, system, code] => Unit::SystemAndCode(unit_hash(system, code)),
         _ => return Err(Outcome::invalid(format!("{} is written number, number|system|code or number||unit", parameter.code))),
     };
-    Ok(Condition::Quantity(QuantityCondition { key: parameter.key, unit, prefix, value, half }))
+    Ok(Condition::Quantity(QuantityCondition { keys: parameter.keys.clone(), unit, prefix, value, half }))
 }
 
 fn number_value(parameter: &Parameter, text: &str) -> Result<(Prefix, f64, f64), Outcome> {

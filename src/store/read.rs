@@ -44,6 +44,7 @@ fn bind(query: sqlx::query::Query<'_, sqlx::Postgres, PgArguments>, arg: Arg) ->
     match arg {
         Arg::Int(value) => query.bind(value),
         Arg::Ints(values) => query.bind(values),
+        Arg::Keys(keys) => query.bind(keys),
         Arg::Float(value) => query.bind(value),
         Arg::Text(value) => query.bind(value),
         Arg::Instant(value) => query.bind(value),

@@ -21,6 +21,7 @@ use crate::store::write::Unit;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::PgConnection;
+use sqlx::PgPool;
 use sqlx::Postgres;
 use sqlx::Row as _;
 use sqlx::postgres::PgArguments;
@@ -440,3 +441,9 @@ const REPLACE_INDEX: &str = "
 with gone_strings as (delete from string_index where rid = any($1)),
      gone_dates as (delete from date_index where rid = any($1))
 delete from quantity_index where rid = any($1)";
+
+/// Moves what waits in the inverted index's pending list into the index.
+pub async fn merge_pending(pool: &PgPool) -> Result<(), sqlx::Error> {
+    sqlx::query("select gin_clean_pending_list('resource_terms')").execute(pool).await?;
+    Ok(())
+}

@@ -139,6 +139,20 @@ pub enum Effect {
     Absent,
 }
 
+impl Effect {
+    /// As a label of metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Effect::Created => "created",
+            Effect::Updated => "updated",
+            Effect::Unchanged => "unchanged",
+            Effect::Matched => "matched",
+            Effect::Deleted => "deleted",
+            Effect::Absent => "absent",
+        }
+    }
+}
+
 /// What became of one operation.
 #[derive(Debug, Clone)]
 pub struct Applied {

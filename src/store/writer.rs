@@ -3,6 +3,7 @@
 //! A unit waits only while another batch holds one of its keys or all writers are busy; an idle server writes at once. What fails as a
 //! batch is tried again one unit at a time, so that a unit only ever fails for its own sake.
 
+use crate::metrics;
 use crate::outcome::Outcome;
 use crate::store::Store;
 use crate::store::database_error;
@@ -11,6 +12,9 @@ use crate::store::write::UnitReply;
 use crate::store::write::apply;
 use std::collections::HashSet;
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -34,14 +38,21 @@ struct Job {
 pub struct Writer {
     jobs: mpsc::Sender<Job>,
     store: Store,
+    batches: Arc<AtomicU64>,
 }
 
 impl Writer {
     /// Starts the loop that forms batches.
     pub fn start(store: Store) -> Writer {
         let (jobs, receiver) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(dispatch(store.clone(), receiver));
-        Writer { jobs, store }
+        let batches = Arc::new(AtomicU64::new(0));
+        tokio::spawn(dispatch(store.clone(), receiver, batches.clone()));
+        Writer { jobs, store, batches }
+    }
+
+    /// Batches written since the start.
+    pub fn written(&self) -> u64 {
+        self.batches.load(Ordering::Relaxed)
     }
 
     /// Applies a unit: the answer comes after its commit. Errors: its own, or 503 when too much waits or the database is away.
@@ -54,7 +65,7 @@ impl Writer {
     }
 }
 
-async fn dispatch(store: Store, mut jobs: mpsc::Receiver<Job>) {
+async fn dispatch(store: Store, mut jobs: mpsc::Receiver<Job>, batches: Arc<AtomicU64>) {
     let (done, mut finished) = mpsc::channel::<HashSet<i64>>(WRITERS);
     let mut waiting: VecDeque<Job> = VecDeque::new();
     let mut busy_keys: HashSet<i64> = HashSet::new();
@@ -80,6 +91,7 @@ async fn dispatch(store: Store, mut jobs: mpsc::Receiver<Job>) {
                 break;
             }
             free -= 1;
+            batches.fetch_add(1, Ordering::Relaxed);
             busy_keys.extend(&keys);
             let (store, done) = (store.clone(), done.clone());
             tokio::spawn(async move {
@@ -122,6 +134,9 @@ async fn write_batch(store: &Store, batch: Vec<Job>) {
     let results = apply_patiently(store, units).await;
     store.changed.notify_one();
     for (reply, result) in replies.into_iter().zip(results) {
+        for applied in result.iter().flat_map(|reply| &reply.applied) {
+            metrics::count_written(store.registry.name_of(applied.type_number), applied.effect.name());
+        }
         // The client may have gone: its write stands all the same.
         let _ = reply.send(result);
     }
