@@ -49,6 +49,8 @@ create index resource_terms on resource using gin (terms) with (gin_pending_list
 -- Date ranges and date order; 'wide' rows (open periods) apart, so that a range on the beginning of all others is exact.
 create index resource_date on resource (type, date_low) where date_low is not null;
 create index resource_date_wide on resource (type, date_high) where date_high - date_low > 31622400000000;
+-- Wide rows are few: without this the planner takes a third of all rows for wide.
+create statistics resource_width on (date_high - date_low) from resource;
 -- _lastUpdated, and the history of a type.
 create index resource_updated on resource (type, updated);
 

@@ -139,6 +139,7 @@ pub enum Policy {
 #[serde(deny_unknown_fields)]
 pub struct Ingestion {
     pub callback_url: String,
+    pub callback_origins: Vec<String>,
     pub callback_timeout_ms: u64,
     pub retry_schedule_s: Vec<u64>,
 }
@@ -349,6 +350,10 @@ fn assemble(file: Option<(&str, &str)>, variables: &BTreeMap<String, String>, fl
     }
     let mut config = typed(table)?;
     config.unknown_variables = unknown_variables;
+    config
+        .ingestion
+        .callback_origins
+        .extend(config.server.dev.then(|| "loopback".to_owned()));
     config.check()?;
     Ok(config)
 }

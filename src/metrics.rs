@@ -17,20 +17,40 @@ static REQUESTS: LazyLock<HistogramVec> = LazyLock::new(|| {
 });
 
 /// Resources written, by type and effect.
-static WRITTEN: LazyLock<IntCounterVec> =
-    LazyLock::new(|| registered(IntCounterVec::new(Opts::new("eds_resources_written_total", "Versions written"), &["type", "effect"])));
+static WRITTEN: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    registered(IntCounterVec::new(
+        Opts::new("eds_resources_written_total", "Versions written"),
+        &["type", "effect"],
+    ))
+});
 
 /// Deliveries to regions, by region and result.
-static DELIVERED: LazyLock<IntCounterVec> =
-    LazyLock::new(|| registered(IntCounterVec::new(Opts::new("eds_delivery_items_total", "Items that a region has acknowledged, or that were parked"), &["region", "result"])));
+static DELIVERED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    registered(IntCounterVec::new(
+        Opts::new(
+            "eds_delivery_items_total",
+            "Items that a region has acknowledged, or that were parked",
+        ),
+        &["region", "result"],
+    ))
+});
 
 /// Items of a region's stream that it has not acknowledged.
-static BACKLOG: LazyLock<IntGaugeVec> =
-    LazyLock::new(|| registered(IntGaugeVec::new(Opts::new("eds_delivery_backlog_items", "Items of a region's stream that it has not acknowledged"), &["region"])));
+static BACKLOG: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    registered(IntGaugeVec::new(
+        Opts::new(
+            "eds_delivery_backlog_items",
+            "Items of a region's stream that it has not acknowledged",
+        ),
+        &["region"],
+    ))
+});
 
 fn registered<T: prometheus::core::Collector + Clone + 'static>(metric: prometheus::Result<T>) -> T {
     let metric = metric.expect("names and labels are constants");
-    prometheus::default_registry().register(Box::new(metric.clone())).expect("each metric is registered once");
+    prometheus::default_registry()
+        .register(Box::new(metric.clone()))
+        .expect("each metric is registered once");
     metric
 }
 
@@ -53,6 +73,8 @@ pub fn set_backlog(region: &str, items: i64) {
 /// All of them, in Prometheus's text format. Errors: a text when a metric cannot be written.
 pub fn render() -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
-    TextEncoder::new().encode(&prometheus::gather(), &mut out).map_err(|e| e.to_string())?;
+    TextEncoder::new()
+        .encode(&prometheus::gather(), &mut out)
+        .map_err(|e| e.to_string())?;
     Ok(out)
 }

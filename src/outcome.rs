@@ -66,8 +66,17 @@ pub struct Outcome {
 
 impl Outcome {
     pub fn new(category: Category, code: &'static str, text: impl Into<String>) -> Outcome {
-        let issue = Issue { severity: Severity::Error, code, expression: String::new(), text: text.into() };
-        Outcome { category, issues: vec![issue], internal: None }
+        let issue = Issue {
+            severity: Severity::Error,
+            code,
+            expression: String::new(),
+            text: text.into(),
+        };
+        Outcome {
+            category,
+            issues: vec![issue],
+            internal: None,
+        }
     }
 
     /// 400: the request is wrong in itself.
@@ -114,7 +123,11 @@ impl Outcome {
 
     /// 422: well-formed, but against the rules of FHIR or of a profile.
     pub fn unprocessable(issues: Vec<Issue>) -> Outcome {
-        Outcome { category: Category::Unprocessable, issues, internal: None }
+        Outcome {
+            category: Category::Unprocessable,
+            issues,
+            internal: None,
+        }
     }
 
     /// Names the element or the place in the request that the issues are about.
@@ -172,7 +185,12 @@ impl Outcome {
 pub fn operation_outcome(issues: &[Issue]) -> String {
     let issues: Vec<_> = issues
         .iter()
-        .map(|issue| eds_answers::Issue { severity: issue.severity.code(), code: issue.code, expression: &issue.expression, text: &issue.text })
+        .map(|issue| eds_answers::Issue {
+            severity: issue.severity.code(),
+            code: issue.code,
+            expression: &issue.expression,
+            text: &issue.text,
+        })
         .collect();
     // It only fails for a code that the specification does not have, which the test below excludes; still an OperationOutcome.
     eds_answers::operation_outcome(&issues)
@@ -203,9 +221,35 @@ mod tests {
 
     #[test]
     fn every_code_that_we_use_is_a_code_of_the_specification() {
-        for code in ["invalid", "not-supported", "not-found", "deleted", "conflict", "transient", "exception", "structure", "required", "value",
-            "code-invalid", "business-rule", "informational", "duplicate", "too-long", "too-costly", "invariant", "processing", "forbidden", "throttled", "multiple-matches"] {
-            let issue = Issue { severity: Severity::Error, code, expression: String::new(), text: "x".to_owned() };
+        for code in [
+            "invalid",
+            "not-supported",
+            "not-found",
+            "deleted",
+            "conflict",
+            "transient",
+            "exception",
+            "structure",
+            "required",
+            "value",
+            "code-invalid",
+            "business-rule",
+            "informational",
+            "duplicate",
+            "too-long",
+            "too-costly",
+            "invariant",
+            "processing",
+            "forbidden",
+            "throttled",
+            "multiple-matches",
+        ] {
+            let issue = Issue {
+                severity: Severity::Error,
+                code,
+                expression: String::new(),
+                text: "x".to_owned(),
+            };
             assert!(operation_outcome(&[issue]).contains(code), "{code}");
         }
     }

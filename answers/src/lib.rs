@@ -29,10 +29,17 @@ pub fn operation_outcome(issues: &[Issue<'_>]) -> Result<String, String> {
 }
 
 fn to_fhir(issue: &Issue<'_>) -> Result<OperationOutcomeIssue, String> {
-    let details = CodeableConcept::builder().text(issue.text.to_owned()).build().map_err(|e| e.to_string())?;
+    let details = CodeableConcept::builder()
+        .text(issue.text.to_owned())
+        .build()
+        .map_err(|e| e.to_string())?;
     let severity: IssueSeverity = code(issue.severity)?;
     let kind: IssueType = code(issue.code)?;
-    let mut builder = OperationOutcomeIssue::builder().severity(severity).code(kind).details(details).diagnostics(issue.text.to_owned());
+    let mut builder = OperationOutcomeIssue::builder()
+        .severity(severity)
+        .code(kind)
+        .details(details)
+        .diagnostics(issue.text.to_owned());
     if !issue.expression.is_empty() {
         builder = builder.expression(vec![Some(issue.expression.to_owned())]);
     }
@@ -42,7 +49,6 @@ fn to_fhir(issue: &Issue<'_>) -> Result<OperationOutcomeIssue, String> {
 fn code<T: serde::de::DeserializeOwned>(code: &str) -> Result<T, String> {
     serde_json::from_value(serde_json::Value::from(code)).map_err(|e| e.to_string())
 }
-
 
 /// Whether the JSON is a CapabilityStatement to an independent reader. Errors: what is wrong with it.
 pub fn check_capability_statement(statement: &serde_json::Value) -> Result<(), String> {
@@ -56,15 +62,30 @@ mod tests {
 
     #[test]
     fn an_outcome_has_its_issues_in_the_order_of_the_specification() {
-        let issue = Issue { severity: "error", code: "not-found", expression: "Bundle.entry[3]", text: "Patient/1 is not known" };
+        let issue = Issue {
+            severity: "error",
+            code: "not-found",
+            expression: "Bundle.entry[3]",
+            text: "Patient/1 is not known",
+        };
         assert_eq!(
             operation_outcome(&[issue]).as_deref(),
-            Ok(r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"not-found","details":{"text":"Patient/1 is not known"},"diagnostics":"Patient/1 is not known","expression":["Bundle.entry[3]"]}]}"#)
+            Ok(
+                r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"not-found","details":{"text":"Patient/1 is not known"},"diagnostics":"Patient/1 is not known","expression":["Bundle.entry[3]"]}]}"#
+            )
         );
     }
 
     #[test]
     fn a_code_that_is_none_is_an_error() {
-        assert!(operation_outcome(&[Issue { severity: "error", code: "nonsense", expression: "", text: "x" }]).is_err());
+        assert!(
+            operation_outcome(&[Issue {
+                severity: "error",
+                code: "nonsense",
+                expression: "",
+                text: "x"
+            }])
+            .is_err()
+        );
     }
 }

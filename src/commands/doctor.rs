@@ -23,11 +23,21 @@ pub async fn doctor(config: Config) -> Result<(), String> {
         }
     };
     tell("settings", Ok("they can be read".to_owned()));
-    tell("serving", config.may_serve().map(|()| format!("development mode on {}", config.server.listen)));
+    tell(
+        "serving",
+        config.may_serve().map(|()| format!("development mode on {}", config.server.listen)),
+    );
     let port = TcpListener::bind(config.server.listen);
-    tell("address", port.map(|_| "free".to_owned()).map_err(|e| format!("{}: {e}; is a server running already?", config.server.listen)));
+    tell(
+        "address",
+        port.map(|_| "free".to_owned())
+            .map_err(|e| format!("{}: {e}; is a server running already?", config.server.listen)),
+    );
     let registry = Registry::load(definitions());
-    tell("definitions", registry.map(|r| format!("R4 4.0.1, {} resource types", r.definitions.resource_types().len())));
+    tell(
+        "definitions",
+        registry.map(|r| format!("R4 4.0.1, {} resource types", r.definitions.resource_types().len())),
+    );
     match Database::open(&config).await {
         Err(error) => tell("database", Err(error)),
         Ok(database) => {
@@ -44,7 +54,11 @@ pub async fn doctor(config: Config) -> Result<(), String> {
         }
     }
     tell("redis", redis(&config).await);
-    if failed == 0 { Ok(()) } else { Err(format!("{failed} of the checks failed")) }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(format!("{failed} of the checks failed"))
+    }
 }
 
 async fn check_database(pool: &PgPool) -> Vec<(&'static str, Result<String, String>)> {
@@ -60,15 +74,31 @@ async fn check_database(pool: &PgPool) -> Vec<(&'static str, Result<String, Stri
         "off" => Err("synchronous_commit is off: an acknowledged write could be lost".to_owned()),
         _ => Ok(v),
     });
-    let fsync = setting("fsync").await.and_then(|v| if v == "on" { Ok(v) } else { Err("fsync is off: a crash would damage the data".to_owned()) });
-    let encoding = setting("server_encoding").await.and_then(|v| if v == "UTF8" { Ok(v) } else { Err(format!("the encoding is {v}: it must be UTF8")) });
-    let trigrams: Result<bool, _> = sqlx::query_scalar("select exists (select from pg_available_extensions where name = 'pg_trgm')").fetch_one(pool).await;
+    let fsync = setting("fsync").await.and_then(|v| {
+        if v == "on" {
+            Ok(v)
+        } else {
+            Err("fsync is off: a crash would damage the data".to_owned())
+        }
+    });
+    let encoding = setting("server_encoding").await.and_then(|v| {
+        if v == "UTF8" {
+            Ok(v)
+        } else {
+            Err(format!("the encoding is {v}: it must be UTF8"))
+        }
+    });
+    let trigrams: Result<bool, _> = sqlx::query_scalar("select exists (select from pg_available_extensions where name = 'pg_trgm')")
+        .fetch_one(pool)
+        .await;
     let trigrams = match trigrams {
         Ok(true) => Ok("available".to_owned()),
         Ok(false) => Err("not available: install PostgreSQL's contrib package".to_owned()),
         Err(error) => Err(told(store::database_error(error))),
     };
-    let migrated: Result<bool, _> = sqlx::query_scalar("select to_regclass('resource') is not null").fetch_one(pool).await;
+    let migrated: Result<bool, _> = sqlx::query_scalar("select to_regclass('resource') is not null")
+        .fetch_one(pool)
+        .await;
     let migrated = match migrated {
         Ok(true) => Ok("there".to_owned()),
         Ok(false) => Ok("not there yet: the first `eds serve` or `eds migrate` makes it".to_owned()),
@@ -89,7 +119,11 @@ async fn redis(config: &Config) -> Result<String, String> {
         return Ok("not configured: this node needs none".to_owned());
     }
     let client = redis::Client::open(config.redis.url.to_string()).map_err(|_| "redis.url cannot be read".to_owned())?;
-    let mut connection = client.get_multiplexed_async_connection().await.map_err(|e| format!("not reached: {}", e.category()))?;
+    let mut connection = client
+        .get_multiplexed_async_connection()
+        .await
+        .map_err(|e| format!("not reached: {}", e.category()))?;
     let pong: Result<String, _> = redis::cmd("PING").query_async(&mut connection).await;
-    pong.map(|_| "answers".to_owned()).map_err(|e| format!("does not answer: {}", e.category()))
+    pong.map(|_| "answers".to_owned())
+        .map_err(|e| format!("does not answer: {}", e.category()))
 }

@@ -37,8 +37,13 @@ pub async fn import(config: Config, files: &[PathBuf]) -> Result<(), String> {
         let service = service(&config, &database.settings).await?;
         let (mut resources, mut failed) = (0, 0);
         let bar = progress(files.len() as u64);
-        bar.set_style(indicatif::ProgressStyle::with_template("{bar:40} {pos}/{len} files, {msg} resources, {eta} to go").expect("a constant template"));
-        let mut loading = futures_util::stream::iter(files.iter()).map(|file| load_file(&service, file)).buffer_unordered(CONCURRENCY);
+        bar.set_style(
+            indicatif::ProgressStyle::with_template("{bar:40} {pos}/{len} files, {msg} resources, {eta} to go")
+                .expect("a constant template"),
+        );
+        let mut loading = futures_util::stream::iter(files.iter())
+            .map(|file| load_file(&service, file))
+            .buffer_unordered(CONCURRENCY);
         while let Some(loaded) = loading.next().await {
             resources += loaded.resources;
             bar.inc(1);
@@ -50,12 +55,24 @@ pub async fn import(config: Config, files: &[PathBuf]) -> Result<(), String> {
         }
         drop(loading);
         bar.finish();
-        service.store.bodies.train(&service.store.points).await.map_err(|e| told(crate::store::database_error(e)))?;
+        service
+            .store
+            .bodies
+            .train(&service.store.points)
+            .await
+            .map_err(|e| told(crate::store::database_error(e)))?;
         // The planner chooses by what it knows of the terms' density.
-        sqlx::query("analyze").execute(&service.store.points).await.map_err(|e| told(crate::store::database_error(e)))?;
+        sqlx::query("analyze")
+            .execute(&service.store.points)
+            .await
+            .map_err(|e| told(crate::store::database_error(e)))?;
         service.store.close().await;
         println!("{resources} resources from {} files", files.len());
-        if failed == 0 { Ok(()) } else { Err(format!("{failed} Bundles or lines were refused")) }
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(format!("{failed} Bundles or lines were refused"))
+        }
     };
     let result = result.await;
     database.close().await;
@@ -81,13 +98,27 @@ async fn load_file(service: &Service, path: &Path) -> Loaded {
     let name = path.display().to_string();
     let bytes = match tokio::fs::read(path).await {
         Ok(bytes) => bytes,
-        Err(error) => return Loaded { resources: 0, errors: vec![format!("{name}: {error}")] },
+        Err(error) => {
+            return Loaded {
+                resources: 0,
+                errors: vec![format!("{name}: {error}")],
+            };
+        }
     };
     let is_lines = path.extension().is_some_and(|e| e == "ndjson");
-    let texts: Vec<&[u8]> = if is_lines { bytes.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect() } else { vec![&bytes] };
-    let mut loaded = Loaded { resources: 0, errors: Vec::new() };
+    let texts: Vec<&[u8]> = if is_lines {
+        bytes.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect()
+    } else {
+        vec![&bytes]
+    };
+    let mut loaded = Loaded {
+        resources: 0,
+        errors: Vec::new(),
+    };
     let numbered = texts.into_iter().enumerate();
-    let mut loading = futures_util::stream::iter(numbered).map(async |(i, text)| (i, load_text(service, text).await)).buffer_unordered(CONCURRENCY);
+    let mut loading = futures_util::stream::iter(numbered)
+        .map(async |(i, text)| (i, load_text(service, text).await))
+        .buffer_unordered(CONCURRENCY);
     while let Some((i, result)) = loading.next().await {
         match result {
             Ok(resources) => loaded.resources += resources,
@@ -113,12 +144,24 @@ async fn load_text(service: &Service, text: &[u8]) -> Result<u64, Outcome> {
 
 /// A resource by itself keeps its id, so that loading it twice changes nothing; one without gets a new id.
 fn single(service: &Service, resource: Value<'_>) -> Result<Unit, Outcome> {
-    let type_name = resource.get_str("resourceType").ok_or_else(|| Outcome::invalid("A resource needs a resourceType"))?;
+    let type_name = resource
+        .get_str("resourceType")
+        .ok_or_else(|| Outcome::invalid("A resource needs a resourceType"))?;
     let type_number = service.type_number(&type_name)?;
     check(service, &type_name, resource)?;
     let content = ready(service, type_number, resource);
     Ok(Unit::single(match resource.get_str("id") {
-        Some(id) => Op::Update { type_number, target: Target::Id(id.into_owned()), content, precondition: Precondition::None },
-        None => Op::Create { type_number, id: service.store.clock.new_id(), content, unless: None },
+        Some(id) => Op::Update {
+            type_number,
+            target: Target::Id(id.into_owned()),
+            content,
+            precondition: Precondition::None,
+        },
+        None => Op::Create {
+            type_number,
+            id: service.store.clock.new_id(),
+            content,
+            unless: None,
+        },
     }))
 }

@@ -64,7 +64,10 @@ pub async fn service(config: &Config, database: &Settings) -> Result<Service, St
     let registry = Arc::new(Registry::load(definitions)?);
     let validator = Arc::new(Validator::load(definitions, policies(config))?);
     let store = Store::open(database, registry, Clock::System).await.map_err(told)?;
-    let key: Vec<u8> = sqlx::query_scalar("select cursor_key from repository").fetch_one(&store.points).await.map_err(|e| told(database_error(e)))?;
+    let key: Vec<u8> = sqlx::query_scalar("select cursor_key from repository")
+        .fetch_one(&store.points)
+        .await
+        .map_err(|e| told(database_error(e)))?;
     Ok(Service {
         writer: Writer::start(store.clone()),
         reader: Reader::start(store.clone()),
@@ -107,7 +110,12 @@ fn policies(config: &Config) -> ProfilePolicies {
     };
     ProfilePolicies {
         default: policy(config.validation.policy_default),
-        policies: config.validation.policies.iter().map(|p| (p.profile.clone(), policy(p.policy))).collect(),
+        policies: config
+            .validation
+            .policies
+            .iter()
+            .map(|p| (p.profile.clone(), policy(p.policy)))
+            .collect(),
     }
 }
 

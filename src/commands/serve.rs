@@ -29,7 +29,10 @@ const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 /// Runs until SIGTERM or SIGINT: then finishes what runs, answers 503 to what comes, and stops.
 pub async fn serve(config: Config) -> Result<(), String> {
     config.may_serve()?;
-    tracing::warn!("DEVELOPMENT MODE: authentication is OFF. Whoever reaches {} on this machine may read and write everything", config.server.listen);
+    tracing::warn!(
+        "DEVELOPMENT MODE: authentication is OFF. Whoever reaches {} on this machine may read and write everything",
+        config.server.listen
+    );
     // Bound before the database starts: a port that is taken is told at once.
     let listener = TcpListener::bind(config.server.listen).map_err(|e| format!("server.listen {}: {e}", config.server.listen))?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
@@ -42,12 +45,14 @@ pub async fn serve(config: Config) -> Result<(), String> {
 async fn run(config: &Config, database: &Database, listener: TcpListener, address: std::net::SocketAddr) -> Result<(), String> {
     let service = service(config, &database.settings).await?;
     let ingestion = Ingestion::start(service.clone(), &config.ingestion).await.map_err(told)?;
-    let delivery = Delivery::start(&service, &config.delivery, &config.pertinence, &config.redis.url).await.map_err(told)?;
+    let delivery = Delivery::start(&service, &config.delivery, &config.pertinence, &config.redis.url)
+        .await
+        .map_err(told)?;
     tokio::spawn(maintain(service.clone()));
     let gateway = Arc::new(Gateway {
         capability: capability::statement(&service, service.store.clock.now()).map_err(told)?,
         service: service.clone(),
-        ingestion,
+        ingestion: ingestion.clone(),
         delivery: delivery.clone(),
         base_url: config.server.base_url.clone(),
         is_stopping: AtomicBool::new(false),
@@ -67,7 +72,10 @@ async fn run(config: &Config, database: &Database, listener: TcpListener, addres
     println!("listening on http://{address}");
     // Whoever waits for that line reads a pipe.
     std::io::stdout().flush().map_err(|e| e.to_string())?;
-    let (mut term, mut int) = (signal(SignalKind::terminate()).map_err(|e| e.to_string())?, signal(SignalKind::interrupt()).map_err(|e| e.to_string())?);
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate()).map_err(|e| e.to_string())?,
+        signal(SignalKind::interrupt()).map_err(|e| e.to_string())?,
+    );
     tokio::select! {
         ended = &mut server => return Err(format!("the HTTP server ended: {ended:?}")),
         _ = term.recv() => {}
@@ -81,6 +89,7 @@ async fn run(config: &Config, database: &Database, listener: TcpListener, addres
     }
     handle.stop(true).await;
     delivery.stop().await;
+    ingestion.stop().await;
     service.store.close().await;
     tracing::info!("stopped");
     Ok(())

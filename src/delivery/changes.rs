@@ -21,27 +21,49 @@ impl Delivery {
     /// Errors: 400 for parameters, 404 for a region that is not enrolled.
     pub async fn changes(&self, service: &Service, base: &str, parameters: &[(String, String)]) -> Result<String, Outcome> {
         let (mut region, mut after, mut count) = (None, 0, PAGE_DEFAULT);
-        let number = |name: &str, value: &str| value.parse::<i64>().ok().filter(|n| *n >= 0).ok_or_else(|| Outcome::invalid(format!("{name} is a whole number from 0")));
+        let number = |name: &str, value: &str| {
+            value
+                .parse::<i64>()
+                .ok()
+                .filter(|n| *n >= 0)
+                .ok_or_else(|| Outcome::invalid(format!("{name} is a whole number from 0")))
+        };
         for (name, value) in parameters {
             match name.as_str() {
                 "region" => region = Some(value.as_str()),
                 "after" => after = number(name, value)?,
                 "_count" => count = number(name, value)?.clamp(1, PAGE_MAX),
                 "_format" => {}
-                other => return Err(Outcome::not_supported(format!("$changes has no parameter {}: it has region, after and _count", shown(other)))),
+                other => {
+                    return Err(Outcome::not_supported(format!(
+                        "$changes has no parameter {}: it has region, after and _count",
+                        shown(other)
+                    )));
+                }
             }
         }
         let region = region.ok_or_else(|| Outcome::invalid("$changes needs region, a three-digit code").with_code("required"))?;
         let mut conn = service.store.points.acquire().await.map_err(database_error)?;
         let enrolled = pertinence::regions(&mut conn).await.map_err(database_error)?;
         drop(conn);
-        let state = enrolled.iter().find(|r| r.code == region).ok_or_else(|| Outcome::not_found("An enrolled region with this code"))?;
-        let rows = pertinence::stream(&service.store.points, &state.code, after, count).await.map_err(database_error)?;
+        let state = enrolled
+            .iter()
+            .find(|r| r.code == region)
+            .ok_or_else(|| Outcome::not_found("An enrolled region with this code"))?;
+        let rows = pertinence::stream(&service.store.points, &state.code, after, count)
+            .await
+            .map_err(database_error)?;
         let last = rows.last().map_or(after, |row| row.position);
         let mut out = String::from("{\"resourceType\":\"Bundle\",\"type\":\"history\",\"link\":[");
-        let _ = write!(out, "{{\"relation\":\"self\",\"url\":\"{base}/$changes?region={region}&after={after}&_count={count}\"}}");
+        let _ = write!(
+            out,
+            "{{\"relation\":\"self\",\"url\":\"{base}/$changes?region={region}&after={after}&_count={count}\"}}"
+        );
         // The link is there even at the end: it is where to ask next time.
-        let _ = write!(out, ",{{\"relation\":\"next\",\"url\":\"{base}/$changes?region={region}&after={last}&_count={count}\"}}]");
+        let _ = write!(
+            out,
+            ",{{\"relation\":\"next\",\"url\":\"{base}/$changes?region={region}&after={last}&_count={count}\"}}]"
+        );
         let mut separator = ",\"entry\":[";
         for row in &rows {
             out.push_str(separator);
@@ -51,8 +73,16 @@ impl Delivery {
             let type_name = service.store.registry.name_of(row.row.type_number);
             let _ = write!(out, "{{\"fullUrl\":\"{base}/{type_name}/{}\",", row.row.id);
             out.push_str(entry.trim_start_matches('{').strip_suffix('}').unwrap_or_default());
-            let status = if entry.contains("\"method\":\"DELETE\"") && !entry.contains("\"resource\"") { "204" } else { "200" };
-            let _ = write!(out, ",\"response\":{{\"status\":\"{status}\",\"etag\":\"W/\\\"{}\\\"\"}}}}", row.row.version);
+            let status = if entry.contains("\"method\":\"DELETE\"") && !entry.contains("\"resource\"") {
+                "204"
+            } else {
+                "200"
+            };
+            let _ = write!(
+                out,
+                ",\"response\":{{\"status\":\"{status}\",\"etag\":\"W/\\\"{}\\\"\"}}}}",
+                row.row.version
+            );
         }
         out.push_str(if separator == "," { "]}" } else { "}" });
         Ok(out)

@@ -43,9 +43,20 @@ pub struct Delivery {
 
 impl Delivery {
     /// Enrols the configured regions and starts the loop. Errors: the database's, or a client that cannot be built.
-    pub async fn start(service: &Service, delivery: &config::Delivery, pertinence: &config::Pertinence, redis_url: &str) -> Result<Delivery, Outcome> {
-        let configured: Vec<(String, Option<String>)> = delivery.region.iter().map(|r| (r.code.clone(), Some(r.url.clone()).filter(|u| !u.is_empty()))).collect();
-        pertinence::enrol(&service.store.points, &configured).await.map_err(database_error)?;
+    pub async fn start(
+        service: &Service,
+        delivery: &config::Delivery,
+        pertinence: &config::Pertinence,
+        redis_url: &str,
+    ) -> Result<Delivery, Outcome> {
+        let configured: Vec<(String, Option<String>)> = delivery
+            .region
+            .iter()
+            .map(|r| (r.code.clone(), Some(r.url.clone()).filter(|u| !u.is_empty())))
+            .collect();
+        pertinence::enrol(&service.store.points, &configured)
+            .await
+            .map_err(database_error)?;
         let settings = Settings {
             poll: Duration::from_millis(delivery.poll_ms),
             batch_entries_max: delivery.batch_entries_max as i64,
@@ -60,8 +71,13 @@ impl Delivery {
             .map_err(|e| Outcome::internal(format!("the HTTP client: {e}")))?;
         let (stop, stopped) = watch::channel(false);
         let wake = wake::start(service.store.changed.clone(), redis_url).await;
-        let task = delivery.enabled.then(|| tokio::spawn(run(service.clone(), settings, client, wake, stopped)));
-        Ok(Delivery { stop: Arc::new(stop), task: Arc::new(tokio::sync::Mutex::new(task)) })
+        let task = delivery
+            .enabled
+            .then(|| tokio::spawn(run(service.clone(), settings, client, wake, stopped)));
+        Ok(Delivery {
+            stop: Arc::new(stop),
+            task: Arc::new(tokio::sync::Mutex::new(task)),
+        })
     }
 
     /// Ends the loop after what it is doing.
@@ -88,7 +104,13 @@ async fn run(service: Service, settings: Settings, client: Client, wake: wake::W
 }
 
 /// Leads until the connection breaks, another leads, or the server stops.
-async fn lead(service: &Service, settings: &Settings, client: &Client, wake: &wake::Wake, stopped: &watch::Receiver<bool>) -> Result<(), sqlx::Error> {
+async fn lead(
+    service: &Service,
+    settings: &Settings,
+    client: &Client,
+    wake: &wake::Wake,
+    stopped: &watch::Receiver<bool>,
+) -> Result<(), sqlx::Error> {
     if *stopped.borrow() {
         return Ok(());
     }
@@ -103,7 +125,16 @@ async fn lead(service: &Service, settings: &Settings, client: &Client, wake: &wa
     let senders: Vec<JoinHandle<()>> = regions
         .into_iter()
         .filter(|region| region.url.is_some())
-        .map(|region| tokio::spawn(send::deliver(service.clone(), settings.clone(), client.clone(), region, grown.subscribe(), stopped.clone())))
+        .map(|region| {
+            tokio::spawn(send::deliver(
+                service.clone(),
+                settings.clone(),
+                client.clone(),
+                region,
+                grown.subscribe(),
+                stopped.clone(),
+            ))
+        })
         .collect();
     let result = tick_until_stopped(service, settings, &mut leader, &mut conn, wake, stopped, &grown).await;
     for sender in senders {
@@ -152,10 +183,15 @@ struct Ticked {
 
 /// Positions, routing and streams, in one transaction. `None`: another node leads.
 async fn tick(service: &Service, settings: &Settings, leader: &mut Leader, conn: &mut PgConnection) -> Result<Option<Ticked>, sqlx::Error> {
-    let mut tx = conn.begin_with("begin isolation level repeatable read").await?;
-    let Some(changes) = leader.tick(&mut tx).await? else { return Ok(None) };
+    let mut tx = conn.begin().await?;
+    let Some(changes) = leader.tick(&mut tx).await? else {
+        return Ok(None);
+    };
     let regions = pertinence::regions(&mut tx).await?;
-    let mut ticked = Ticked { is_grown: false, is_more: !changes.is_empty() };
+    let mut ticked = Ticked {
+        is_grown: false,
+        is_more: !changes.is_empty(),
+    };
     if !regions.is_empty() {
         let mut router = route::Router::new(service, settings, &regions);
         let rids: Vec<i64> = changes.iter().map(|c| c.rid).collect();

@@ -9,8 +9,8 @@ use crate::delivery::Settings;
 use crate::fhir::definitions::model::SearchParameterKind;
 use crate::fhir::json::Document;
 use crate::fhir::regions::bit;
-use crate::interaction::rda::rda_hash;
 use crate::interaction::Service;
+use crate::interaction::rda::rda_hash;
 use crate::policy::State;
 use crate::search::index::reference_term;
 use crate::store::pertinence;
@@ -45,7 +45,16 @@ pub struct Router<'s> {
 impl<'s> Router<'s> {
     pub fn new(service: &'s Service, settings: &'s Settings, regions: &'s [Region]) -> Router<'s> {
         let enrolled = regions.iter().fold(0, |mask, region| mask | 1 << region.bit);
-        Router { service, settings, regions, enrolled, patients: HashMap::new(), items: Vec::new(), masks: HashMap::new(), told: HashSet::new() }
+        Router {
+            service,
+            settings,
+            regions,
+            enrolled,
+            patients: HashMap::new(),
+            items: Vec::new(),
+            masks: HashMap::new(),
+            told: HashSet::new(),
+        }
     }
 
     /// Resources that changed: every region that holds them is told, and those they now pertain to.
@@ -67,7 +76,11 @@ impl<'s> Router<'s> {
             return Ok(false);
         }
         let rids = pertinence::rids_by_terms(conn, &terms).await?;
-        let patients: Vec<Routed> = pertinence::by_rids(conn, &rids).await?.into_iter().filter(|r| self.is_patient(r)).collect();
+        let patients: Vec<Routed> = pertinence::by_rids(conn, &rids)
+            .await?
+            .into_iter()
+            .filter(|r| self.is_patient(r))
+            .collect();
         self.route(conn, patients.clone(), false).await?;
         self.move_compartments(conn, &patients).await?;
         Ok(true)
@@ -76,7 +89,9 @@ impl<'s> Router<'s> {
     /// Existing resources, for regions that are new. Tells whether more wait.
     pub async fn bootstrap(&mut self, conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
         let new: Vec<&Region> = self.regions.iter().filter(|r| r.bootstrap_rid.is_some()).collect();
-        let Some(after) = new.iter().filter_map(|r| r.bootstrap_rid).min() else { return Ok(false) };
+        let Some(after) = new.iter().filter_map(|r| r.bootstrap_rid).min() else {
+            return Ok(false);
+        };
         let rids = pertinence::bootstrap_rids(conn, after, BOOTSTRAP_ROWS).await?;
         let last = rids.last().copied();
         let rows = pertinence::by_rids(conn, &rids).await?;
@@ -98,7 +113,8 @@ impl<'s> Router<'s> {
             _ => 0,
         };
         let service = self.service;
-        self.items.sort_by_key(|item| if item.is_present { shared(service, item) } else { 3 });
+        self.items
+            .sort_by_key(|item| if item.is_present { shared(service, item) } else { 3 });
         pertinence::append(conn, &self.items, service.store.clock.now()).await?;
         let masks: Vec<(i64, i32)> = self.masks.into_iter().collect();
         pertinence::set_masks(conn, &masks).await?;
@@ -136,8 +152,14 @@ impl<'s> Router<'s> {
             let of_region = 1 << region.bit;
             let is_present = (entering | updated) & of_region != 0;
             let is_absent = leaving & of_region != 0;
-            if (is_present || is_absent) && (is_absent || self.told.insert((region.bit, row.rid))) {
-                self.items.push(Item { bit: region.bit, rid: row.rid, version: row.version, type_number: row.type_number, is_present });
+            if is_absent || is_present && self.told.insert((region.bit, row.rid)) {
+                self.items.push(Item {
+                    bit: region.bit,
+                    rid: row.rid,
+                    version: row.version,
+                    type_number: row.type_number,
+                    is_present,
+                });
             }
         }
         if wanted != held {
@@ -174,11 +196,21 @@ impl<'s> Router<'s> {
     /// Hashes that the row's references may stand for: each reference term undone by each salt of its type; most name nothing.
     fn shared_targets(&self, row: &Routed) -> Vec<i64> {
         let registry = &self.service.store.registry;
-        let Some(of) = registry.of(registry.name_of(row.type_number)) else { return Vec::new() };
-        let mut salts: Vec<i64> = of.parameters.iter().filter(|p| p.kind == SearchParameterKind::Reference).flat_map(|p| p.salts.iter().copied()).collect();
+        let Some(of) = registry.of(registry.name_of(row.type_number)) else {
+            return Vec::new();
+        };
+        let mut salts: Vec<i64> = of
+            .parameters
+            .iter()
+            .filter(|p| p.kind == SearchParameterKind::Reference)
+            .flat_map(|p| p.salts.iter().copied())
+            .collect();
         salts.sort_unstable();
         salts.dedup();
-        row.references.iter().flat_map(|reference| salts.iter().map(move |salt| reference ^ salt)).collect()
+        row.references
+            .iter()
+            .flat_map(|reference| salts.iter().map(move |salt| reference ^ salt))
+            .collect()
     }
 
     /// The regions that each row pertains to.
@@ -208,7 +240,10 @@ impl<'s> Router<'s> {
             if !is_in_compartment(self.service, name) {
                 return self.masks.get(&row.rid).copied().unwrap_or(row.mask) & self.enrolled;
             }
-            let of_owners = owners.iter().filter_map(|h| patients.get(h)).filter_map(|p| self.patients.get(&p.rid));
+            let of_owners = owners
+                .iter()
+                .filter_map(|h| patients.get(h))
+                .filter_map(|p| self.patients.get(&p.rid));
             of_owners.fold(0, |mask, of_owner| mask | of_owner)
         });
         Ok(wanted.collect())
@@ -222,7 +257,11 @@ impl<'s> Router<'s> {
         if rids.is_empty() {
             return Ok(());
         }
-        let rows: Vec<Row> = sqlx::query_as("select rid, type, id, version, updated, state, dictionary, body from resource where rid = any($1)").bind(&rids).fetch_all(&mut *conn).await?;
+        let rows: Vec<Row> =
+            sqlx::query_as("select rid, type, id, version, updated, state, dictionary, body from resource where rid = any($1)")
+                .bind(&rids)
+                .fetch_all(&mut *conn)
+                .await?;
         let identifiers: HashMap<i64, Vec<i64>> = rows.iter().map(|row| (row.rid, self.identifier_hashes(row))).collect();
         let all: Vec<i64> = identifiers.values().flatten().copied().collect();
         let registry = pertinence::rda(conn, &all).await?;
@@ -244,21 +283,33 @@ impl<'s> Router<'s> {
     }
 
     fn identifier_hashes(&self, row: &Row) -> Vec<i64> {
-        let Ok(json) = row.to_json(&self.service.store.registry, &self.service.store.bodies) else { return Vec::new() };
-        let Ok(document) = Document::parse_str(&json) else { return Vec::new() };
-        let Some(identifiers) = document.root().get("identifier") else { return Vec::new() };
+        let Ok(json) = row.to_json(&self.service.store.registry, &self.service.store.bodies) else {
+            return Vec::new();
+        };
+        let Ok(document) = Document::parse_str(&json) else {
+            return Vec::new();
+        };
+        let Some(identifiers) = document.root().get("identifier") else {
+            return Vec::new();
+        };
         let hash = |i: crate::fhir::json::Value<'_>| Some(rda_hash(&i.get_str("system").unwrap_or_default(), &i.get_str("value")?));
         identifiers.items().filter_map(hash).collect()
     }
 
     /// Everything in the compartments of patients whose region changed.
     async fn move_compartments(&mut self, conn: &mut PgConnection, patients: &[Routed]) -> Result<(), sqlx::Error> {
-        let moved: Vec<&Routed> = patients.iter().filter(|p| self.masks.get(&p.rid).is_some_and(|mask| *mask != p.mask)).collect();
+        let moved: Vec<&Routed> = patients
+            .iter()
+            .filter(|p| self.masks.get(&p.rid).is_some_and(|mask| *mask != p.mask))
+            .collect();
         if moved.is_empty() {
             return Ok(());
         }
         let salts = compartment_salts(self.service);
-        let terms: Vec<i64> = moved.iter().flat_map(|p| salts.iter().map(|salt| reference_term(*salt, p.self_hash))).collect();
+        let terms: Vec<i64> = moved
+            .iter()
+            .flat_map(|p| salts.iter().map(|salt| reference_term(*salt, p.self_hash)))
+            .collect();
         let rids = pertinence::rids_by_terms(conn, &terms).await?;
         let rows = pertinence::by_rids(conn, &rids).await?;
         self.route(conn, rows, false).await
@@ -281,8 +332,15 @@ fn compartment_targets(service: &Service, row: &Routed) -> Vec<i64> {
     let registry = &service.store.registry;
     let name = registry.name_of(row.type_number);
     let Some(of) = registry.of(name) else { return Vec::new() };
-    let salts: HashSet<i64> = compartment_codes(service, name).iter().filter_map(|code| of.get(code)).flat_map(|p| p.salts.iter().copied()).collect();
-    row.references.iter().flat_map(|reference| salts.iter().map(move |salt| reference ^ salt)).collect()
+    let salts: HashSet<i64> = compartment_codes(service, name)
+        .iter()
+        .filter_map(|code| of.get(code))
+        .flat_map(|p| p.salts.iter().copied())
+        .collect();
+    row.references
+        .iter()
+        .flat_map(|reference| salts.iter().map(move |salt| reference ^ salt))
+        .collect()
 }
 
 fn compartment_salts(service: &Service) -> Vec<i64> {
@@ -290,7 +348,12 @@ fn compartment_salts(service: &Service) -> Vec<i64> {
     let mut salts = Vec::new();
     for name in registry.definitions.resource_types() {
         if let Some(of) = registry.of(name) {
-            salts.extend(compartment_codes(service, name).iter().filter_map(|code| of.get(code)).flat_map(|p| p.salts.iter().copied()));
+            salts.extend(
+                compartment_codes(service, name)
+                    .iter()
+                    .filter_map(|code| of.get(code))
+                    .flat_map(|p| p.salts.iter().copied()),
+            );
         }
     }
     salts.sort_unstable();

@@ -34,7 +34,14 @@ enum Answer {
 }
 
 /// Works through a region's stream until the server stops.
-pub async fn deliver(service: Service, settings: Settings, client: Client, region: Region, mut grown: watch::Receiver<u64>, stopped: watch::Receiver<bool>) {
+pub async fn deliver(
+    service: Service,
+    settings: Settings,
+    client: Client,
+    region: Region,
+    mut grown: watch::Receiver<u64>,
+    stopped: watch::Receiver<bool>,
+) {
     let mut attempts = usize::try_from(region.attempts).unwrap_or(0);
     let mut acknowledged = region.acknowledged;
     while !*stopped.borrow() {
@@ -51,7 +58,13 @@ pub async fn deliver(service: Service, settings: Settings, client: Client, regio
             Err((error, after)) => {
                 let delay = retry_delay(&settings, attempts, after);
                 attempts += 1;
-                tracing::warn!(region = region.code, error, attempts, delay_ms = delay.as_millis() as u64, "a delivery failed");
+                tracing::warn!(
+                    region = region.code,
+                    error,
+                    attempts,
+                    delay_ms = delay.as_millis() as u64,
+                    "a delivery failed"
+                );
                 let at = service.store.clock.now() + delay;
                 if let Err(error) = pertinence::record_failure(&service.store.points, &region.code, &error, at).await {
                     tracing::warn!(error = %database_error(error).internal.unwrap_or_default(), "a failed delivery could not be recorded");
@@ -64,7 +77,12 @@ pub async fn deliver(service: Service, settings: Settings, client: Client, regio
 
 /// By the schedule, its last step repeated, with 20 % of jitter; not before the region asked.
 fn retry_delay(settings: &Settings, attempts: usize, after: Option<u64>) -> Duration {
-    let step = settings.retry_schedule_s.get(attempts).or(settings.retry_schedule_s.last()).copied().unwrap_or(60);
+    let step = settings
+        .retry_schedule_s
+        .get(attempts)
+        .or(settings.retry_schedule_s.last())
+        .copied()
+        .unwrap_or(60);
     let seconds = step as f64 * rand::rng().random_range(0.8..1.2);
     Duration::from_secs_f64(seconds.max(after.unwrap_or(0).min(RETRY_AFTER_MAX_S) as f64))
 }
@@ -72,11 +90,21 @@ fn retry_delay(settings: &Settings, attempts: usize, after: Option<u64>) -> Dura
 type Failure = (String, Option<u64>);
 
 /// Sends what follows the acknowledged position; the new position, or `None` when there was nothing.
-async fn deliver_batch(service: &Service, settings: &Settings, client: &Client, region: &Region, acknowledged: i64) -> Result<Option<i64>, Failure> {
+async fn deliver_batch(
+    service: &Service,
+    settings: &Settings,
+    client: &Client,
+    region: &Region,
+    acknowledged: i64,
+) -> Result<Option<i64>, Failure> {
     let store_failed = |error| (database_error(error).internal.unwrap_or_default(), None);
     let pool = &service.store.points;
-    let rows = pertinence::stream(pool, &region.code, acknowledged, settings.batch_entries_max).await.map_err(store_failed)?;
-    let Some(last) = rows.last().map(|row| row.position) else { return Ok(None) };
+    let rows = pertinence::stream(pool, &region.code, acknowledged, settings.batch_entries_max)
+        .await
+        .map_err(store_failed)?;
+    let Some(last) = rows.last().map(|row| row.position) else {
+        return Ok(None);
+    };
     match send(service, client, region, &rows).await {
         Answer::Taken => metrics::count_delivered(&region.code, "taken", rows.len() as u64),
         Answer::Later(error, after) => return Err((error, after)),
@@ -87,13 +115,22 @@ async fn deliver_batch(service: &Service, settings: &Settings, client: &Client, 
                     Answer::Taken => metrics::count_delivered(&region.code, "taken", 1),
                     Answer::Later(error, after) => return Err((error, after)),
                     Answer::Refused(status) => {
-                        tracing::warn!(region = region.code, position = row[0].position, status, "an item was refused and is parked");
+                        tracing::warn!(
+                            region = region.code,
+                            position = row[0].position,
+                            status,
+                            "an item was refused and is parked"
+                        );
                         metrics::count_delivered(&region.code, "parked", 1);
                         let error = format!("status {status}");
-                        pertinence::park(pool, &region.code, row[0].position, &error, service.store.clock.now()).await.map_err(store_failed)?;
+                        pertinence::park(pool, &region.code, row[0].position, &error, service.store.clock.now())
+                            .await
+                            .map_err(store_failed)?;
                     }
                 }
-                pertinence::acknowledge(pool, &region.code, row[0].position).await.map_err(store_failed)?;
+                pertinence::acknowledge(pool, &region.code, row[0].position)
+                    .await
+                    .map_err(store_failed)?;
             }
         }
     }
@@ -107,21 +144,31 @@ async fn send(service: &Service, client: &Client, region: &Region, rows: &[Strea
         Err(outcome) => return Answer::Later(outcome.internal.unwrap_or_default(), None),
     };
     let url = region.url.clone().unwrap_or_default();
-    let request = client.post(url).header("content-type", "application/fhir+json").header("prefer", "return=minimal").body(body);
+    let request = client
+        .post(url)
+        .header("content-type", "application/fhir+json")
+        .header("prefer", "return=minimal")
+        .body(body);
     let response = match request.send().await {
         Ok(response) => response,
         Err(error) if error.is_timeout() => return Answer::Later("timeout".to_owned(), None),
         Err(_) => return Answer::Later("not reached".to_owned(), None),
     };
     let status = response.status();
-    let after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    let after = response
+        .headers()
+        .get("retry-after")
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.parse().ok());
     if status.is_success() {
         return Answer::Taken;
     }
     match status {
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
-            Answer::Later(format!("status {}", status.as_u16()), after)
-        }
+        StatusCode::REQUEST_TIMEOUT
+        | StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::UNAUTHORIZED
+        | StatusCode::FORBIDDEN
+        | StatusCode::NOT_FOUND => Answer::Later(format!("status {}", status.as_u16()), after),
         _ if status.is_client_error() => Answer::Refused(status.as_u16()),
         _ => Answer::Later(format!("status {}", status.as_u16()), after),
     }

@@ -39,12 +39,12 @@ pub async fn start(here: Arc<Notify>, redis_url: &str) -> Wake {
 
 async fn listen(client: redis::Client, elsewhere: Arc<Notify>) {
     loop {
-        if let Ok(mut subscription) = client.get_async_pubsub().await {
-            if subscription.subscribe(CHANNEL).await.is_ok() {
-                let mut messages = subscription.into_on_message();
-                while futures_util::StreamExt::next(&mut messages).await.is_some() {
-                    elsewhere.notify_one();
-                }
+        if let Ok(mut subscription) = client.get_async_pubsub().await
+            && subscription.subscribe(CHANNEL).await.is_ok()
+        {
+            let mut messages = subscription.into_on_message();
+            while futures_util::StreamExt::next(&mut messages).await.is_some() {
+                elsewhere.notify_one();
             }
         }
         tokio::time::sleep(RECONNECT).await;

@@ -73,7 +73,10 @@ fn time(bytes: &[u8], midnight: i64) -> Option<Range> {
     }
     let offset = zone(&bytes[at..])?;
     let low = low.checked_sub(offset * 60 * SECOND)?;
-    Some(Range { low, high: low.checked_add(width)? })
+    Some(Range {
+        low,
+        high: low.checked_add(width)?,
+    })
 }
 
 /// Minutes east of UTC.
@@ -111,7 +114,10 @@ fn micros(day: NaiveDate) -> i64 {
 }
 
 fn between(low: NaiveDate, next: impl Fn(NaiveDate) -> Option<NaiveDate>) -> Option<Range> {
-    Some(Range { low: micros(low), high: micros(next(low)?) })
+    Some(Range {
+        low: micros(low),
+        high: micros(next(low)?),
+    })
 }
 
 #[cfg(test)]
@@ -122,17 +128,42 @@ mod tests {
     fn a_date_covers_all_of_its_precision() {
         let day = |text: &str| range(text).expect(text);
         assert_eq!(day("1970"), Range { low: 0, high: 365 * DAY });
-        assert_eq!(day("2024-02"), Range { low: day("2024-02-01").low, high: day("2024-03-01").low });
+        assert_eq!(
+            day("2024-02"),
+            Range {
+                low: day("2024-02-01").low,
+                high: day("2024-03-01").low
+            }
+        );
         assert_eq!(day("1970-01-01T01:00:00+01:00"), Range { low: 0, high: SECOND });
-        assert_eq!(day("1970-01-01T00:00:00.250Z"), Range { low: 250_000, high: 251_000 });
+        assert_eq!(
+            day("1970-01-01T00:00:00.250Z"),
+            Range {
+                low: 250_000,
+                high: 251_000
+            }
+        );
         assert_eq!(day("1970-01-01T00:00"), Range { low: 0, high: 60 * SECOND });
         assert_eq!(day("1969-12-31T19:00:00-05:00").low, 0);
     }
 
     #[test]
     fn what_is_no_date_is_refused() {
-        for text in ["", "24", "2024-13", "2024-02-30", "2024-1-1", "2024-01-01T", "2024-01-01T25:00:00Z", "2024-01-01T10:00:00+15:00",
-            "2024-01-01T10:00:00.Z", "2024-01-01 10:00:00", "abcd", "2024-01-01T10:00:00ZZ", "2024-01-01T1é:00:00"] {
+        for text in [
+            "",
+            "24",
+            "2024-13",
+            "2024-02-30",
+            "2024-1-1",
+            "2024-01-01T",
+            "2024-01-01T25:00:00Z",
+            "2024-01-01T10:00:00+15:00",
+            "2024-01-01T10:00:00.Z",
+            "2024-01-01 10:00:00",
+            "abcd",
+            "2024-01-01T10:00:00ZZ",
+            "2024-01-01T1é:00:00",
+        ] {
             assert_eq!(range(text), None, "{text}");
         }
     }

@@ -86,9 +86,24 @@ mod tests {
 
     #[test]
     fn references_are_read_by_their_form() {
-        assert_eq!(local_reference("Patient/a-1.2"), Some(LocalReference { type_name: "Patient", id: "a-1.2" }));
+        assert_eq!(
+            local_reference("Patient/a-1.2"),
+            Some(LocalReference {
+                type_name: "Patient",
+                id: "a-1.2"
+            })
+        );
         assert_eq!(local_reference("Patient/1/_history/2").map(|r| r.id), Some("1"));
-        for other in ["http://x/Patient/1", "#p", "urn:uuid:0", "Patient", "patient/1", "Patient/é", "Patient/1/x", "Patient?identifier=1"] {
+        for other in [
+            "http://x/Patient/1",
+            "#p",
+            "urn:uuid:0",
+            "Patient",
+            "patient/1",
+            "Patient/é",
+            "Patient/1/x",
+            "Patient?identifier=1",
+        ] {
             assert_eq!(local_reference(other), None, "{other}");
         }
         assert_eq!(referenced_type("https://example/Patient/1"), Some("Patient"));

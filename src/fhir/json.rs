@@ -83,15 +83,32 @@ impl<'a> Document<'a> {
     /// As [`Document::parse`], for text already known to be UTF-8.
     pub fn parse_str(text: &'a str) -> Result<Document<'a>, JsonError> {
         if text.len() > u32::MAX as usize {
-            return Err(JsonError { what: "text too long", line: 1, column: 1 });
+            return Err(JsonError {
+                what: "text too long",
+                line: 1,
+                column: 1,
+            });
         }
-        let mut parser = Parser { text: text.as_bytes(), at: 0, tape: Vec::with_capacity(text.len() / 16 + 4), spaced: false };
+        let mut parser = Parser {
+            text: text.as_bytes(),
+            at: 0,
+            tape: Vec::with_capacity(text.len() / 16 + 4),
+            spaced: false,
+        };
         parser.run().map_err(|what| place(text.as_bytes(), parser.at, what))?;
-        Ok(Document { text, tape: parser.tape, spaced: parser.spaced })
+        Ok(Document {
+            text,
+            tape: parser.tape,
+            spaced: parser.spaced,
+        })
     }
 
     pub fn root(&self) -> Value<'_> {
-        Value { text: self.text, tape: &self.tape, at: 0 }
+        Value {
+            text: self.text,
+            tape: &self.tape,
+            at: 0,
+        }
     }
 
     /// The text holds white space between tokens.
@@ -138,7 +155,11 @@ impl<'d> Value<'d> {
             return None;
         }
         let inner = &self.text[node.start as usize + 1..node.end as usize - 1];
-        Some(if node.escaped { Cow::Owned(unescape(inner)) } else { Cow::Borrowed(inner) })
+        Some(if node.escaped {
+            Cow::Owned(unescape(inner))
+        } else {
+            Cow::Borrowed(inner)
+        })
     }
 
     pub fn as_bool(&self) -> Option<bool> {
@@ -154,16 +175,28 @@ impl<'d> Value<'d> {
     pub fn members(&self) -> Members<'d> {
         let node = self.node();
         let at = self.at + 1;
-        Members { value: *self, at, end: if node.kind == Kind::Object { node.next } else { at } }
+        Members {
+            value: *self,
+            at,
+            end: if node.kind == Kind::Object { node.next } else { at },
+        }
     }
 
     /// Each item of an array; a value that is no array is its own only item. `null` counts.
     pub fn items(&self) -> Items<'d> {
         let node = self.node();
         if node.kind == Kind::Array {
-            Items { value: *self, at: self.at + 1, end: node.next }
+            Items {
+                value: *self,
+                at: self.at + 1,
+                end: node.next,
+            }
         } else {
-            Items { value: *self, at: self.at, end: node.next }
+            Items {
+                value: *self,
+                at: self.at,
+                end: node.next,
+            }
         }
     }
 
@@ -291,7 +324,9 @@ impl Parser<'_> {
         let mut want = Want::Value;
         loop {
             self.skip_space();
-            let Some(&byte) = self.text.get(self.at) else { return Err("unexpected end of text") };
+            let Some(&byte) = self.text.get(self.at) else {
+                return Err("unexpected end of text");
+            };
             want = match want {
                 Want::FirstNameOrEnd if byte == b'}' => self.close(&mut open),
                 Want::FirstItemOrEnd if byte == b']' => self.close(&mut open),
@@ -304,7 +339,11 @@ impl Parser<'_> {
             }
         }
         self.skip_space();
-        if self.at < self.text.len() { Err("text after the end of the value") } else { Ok(()) }
+        if self.at < self.text.len() {
+            Err("text after the end of the value")
+        } else {
+            Ok(())
+        }
     }
 
     fn skip_space(&mut self) {
@@ -326,7 +365,9 @@ impl Parser<'_> {
     }
 
     fn comma_or_end(&mut self, byte: u8, open: &mut Vec<u32>) -> Result<Want, &'static str> {
-        let Some(&container) = open.last() else { return Err("text after the end of the value") };
+        let Some(&container) = open.last() else {
+            return Err("text after the end of the value");
+        };
         let is_object = self.tape[container as usize].kind == Kind::Object;
         match byte {
             b',' => {
@@ -361,7 +402,11 @@ impl Parser<'_> {
             names.sort_unstable();
             names.windows(2).any(|pair| pair[0] == pair[1])
         };
-        if is_duplicate { Err("duplicate member name in the object that ends here") } else { Ok(()) }
+        if is_duplicate {
+            Err("duplicate member name in the object that ends here")
+        } else {
+            Ok(())
+        }
     }
 
     fn name(&mut self, byte: u8) -> Result<Want, &'static str> {
@@ -404,7 +449,13 @@ impl Parser<'_> {
 
     fn push(&mut self, kind: Kind, start: usize, escaped: bool) {
         let next = self.tape.len() as u32 + 1;
-        self.tape.push(Node { kind, escaped, start: start as u32, end: self.at as u32, next });
+        self.tape.push(Node {
+            kind,
+            escaped,
+            start: start as u32,
+            end: self.at as u32,
+            next,
+        });
     }
 
     fn literal(&mut self, word: &[u8], kind: Kind) -> Result<(), &'static str> {
@@ -489,7 +540,11 @@ impl Parser<'_> {
                     0 => Err("NUL in a string"),
                     0xDC00..=0xDFFF => Err("lone surrogate in a string"),
                     0xD800..=0xDBFF => {
-                        let low = if self.text[self.at..].starts_with(b"\\u") { self.hex(self.at + 2)? } else { 0 };
+                        let low = if self.text[self.at..].starts_with(b"\\u") {
+                            self.hex(self.at + 2)?
+                        } else {
+                            0
+                        };
                         if !(0xDC00..=0xDFFF).contains(&low) {
                             return Err("lone surrogate in a string");
                         }
@@ -577,9 +632,17 @@ mod tests {
         let doc = Document::parse_str(text).expect("valid");
         let root = doc.root();
         assert_eq!(root.get("a").and_then(|v| v.as_number()), Some("107.50"));
-        let line: Vec<_> = root.get("line").expect("line").items().map(|v| v.as_str().map(Cow::into_owned)).collect();
+        let line: Vec<_> = root
+            .get("line")
+            .expect("line")
+            .items()
+            .map(|v| v.as_str().map(Cow::into_owned))
+            .collect();
         assert_eq!(line, [None, Some("Via Roma".to_owned())]);
-        assert_eq!(root.minified(), r#"{"a":107.50,"line":[null,"Via \u0052oma"],"b":{"c":[]},"d":true}"#);
+        assert_eq!(
+            root.minified(),
+            r#"{"a":107.50,"line":[null,"Via \u0052oma"],"b":{"c":[]},"d":true}"#
+        );
         assert!(doc.is_spaced());
     }
 
@@ -587,8 +650,14 @@ mod tests {
     fn what_is_not_json_for_fhir_is_refused_with_its_place() {
         for (text, what) in [
             ("", "unexpected end of text at line 1, column 1"),
-            ("{\"a\":1,\n\"a\":2}", "duplicate member name in the object that ends here at line 2, column 6"),
-            ("{\"a\":1,\"\\u0061\":2}", "duplicate member name in the object that ends here at line 1, column 18"),
+            (
+                "{\"a\":1,\n\"a\":2}",
+                "duplicate member name in the object that ends here at line 2, column 6",
+            ),
+            (
+                "{\"a\":1,\"\\u0061\":2}",
+                "duplicate member name in the object that ends here at line 1, column 18",
+            ),
             ("[1,]", "expected a JSON value at line 1, column 4"),
             ("{\"a\":1,}", "expected a member name in quotes at line 1, column 8"),
             ("[01]", "expected ',' or ']' at line 1, column 3"),
@@ -599,7 +668,11 @@ mod tests {
             ("nul", "expected a JSON value at line 1, column 1"),
             ("{} {}", "text after the end of the value at line 1, column 4"),
         ] {
-            assert_eq!(Document::parse_str(text).err().map(|e| e.to_string()).as_deref(), Some(what), "{text}");
+            assert_eq!(
+                Document::parse_str(text).err().map(|e| e.to_string()).as_deref(),
+                Some(what),
+                "{text}"
+            );
         }
         assert_eq!(Document::parse(b"\"\xff\"").err().map(|e| e.what), Some("invalid UTF-8"));
     }
@@ -607,7 +680,10 @@ mod tests {
     #[test]
     fn depth_is_bounded_without_recursion() {
         let deep = "[".repeat(100_000);
-        assert_eq!(Document::parse_str(&deep).err().map(|e| e.what), Some("nested deeper than 100 levels"));
+        assert_eq!(
+            Document::parse_str(&deep).err().map(|e| e.what),
+            Some("nested deeper than 100 levels")
+        );
     }
 
     proptest! {

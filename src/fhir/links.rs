@@ -31,7 +31,9 @@ pub fn rewrite(value: Value<'_>, replace: &impl Fn(&str, bool) -> Option<String>
     let mut out = String::new();
     let mut copied = 0;
     each(value, &mut |link, is_reference| {
-        let Some(target) = link.as_str().and_then(|old| replace(&old, is_reference)) else { return };
+        let Some(target) = link.as_str().and_then(|old| replace(&old, is_reference)) else {
+            return;
+        };
         let span = link.span();
         out.push_str(&text[copied..span.start - start]);
         quote_into(&target, &mut out);
@@ -59,7 +61,10 @@ mod tests {
             _ => None,
         };
         let out = rewrite(document.root(), &replace).expect("changed");
-        assert_eq!(out, r#"{"identifier":{"value":"urn:uuid:1"},"subject":{"reference":"Patient/a"},"x":[{"valueUri":"urn:uuid:2"}],"other":{"reference":"P/b"}}"#);
+        assert_eq!(
+            out,
+            r#"{"identifier":{"value":"urn:uuid:1"},"subject":{"reference":"Patient/a"},"x":[{"valueUri":"urn:uuid:2"}],"other":{"reference":"P/b"}}"#
+        );
         assert_eq!(rewrite(document.root(), &|_, _| None), None);
     }
 }

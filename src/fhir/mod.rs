@@ -9,4 +9,5 @@ pub mod json;
 pub mod links;
 pub mod regions;
 pub mod resource;
+pub mod splice;
 pub mod systems;

@@ -36,7 +36,10 @@ pub fn bit(code: &str) -> Option<i16> {
 pub fn of_document(identifier: &str) -> Option<&'static str> {
     let rest = identifier.strip_prefix("2.16.840.1.113883.2.9.2.")?;
     let number = rest.split('.').next()?;
-    REGIONS.iter().map(|(code, _)| *code).find(|code| code.trim_start_matches('0') == number && *code != "001")
+    REGIONS
+        .iter()
+        .map(|(code, _)| *code)
+        .find(|code| code.trim_start_matches('0') == number && *code != "001")
 }
 
 #[cfg(test)]
@@ -47,7 +50,13 @@ mod tests {
     fn a_document_tells_its_region() {
         assert_eq!(of_document("2.16.840.1.113883.2.9.2.120.4.4^1"), Some("120"));
         assert_eq!(of_document("2.16.840.1.113883.2.9.2.90.4.4^1"), Some("090"));
-        for other in ["2.16.840.1.113883.2.9.4.3.8^1", "2.16.840.1.113883.2.9.2.999.4.4^1", "", "x^y", "2.16.840.1.113883.2.9.2.1.4.4^1"] {
+        for other in [
+            "2.16.840.1.113883.2.9.4.3.8^1",
+            "2.16.840.1.113883.2.9.2.999.4.4^1",
+            "",
+            "x^y",
+            "2.16.840.1.113883.2.9.2.1.4.4^1",
+        ] {
             assert_eq!(of_document(other), None, "{other}");
         }
         assert_eq!(bit("120"), Some(12));

@@ -82,7 +82,16 @@ mod tests {
         let document = Document::parse_str(text).expect("valid");
         let kept = kept_text(document.root());
         let mut out = String::new();
-        assemble(&Version { type_name: "Patient", id: "a", version: 2, updated: "2026-01-01T00:00:00.000Z" }, &kept, &mut out);
+        assemble(
+            &Version {
+                type_name: "Patient",
+                id: "a",
+                version: 2,
+                updated: "2026-01-01T00:00:00.000Z",
+            },
+            &kept,
+            &mut out,
+        );
         assert_eq!(
             out,
             concat!(

@@ -8,22 +8,48 @@ use std::sync::LazyLock;
 
 /// The canonical spelling first, then the others.
 const EQUIVALENT: &[&[&str]] = &[
-    &["urn:oid:2.16.840.1.113883.2.9.4.3.2", "http://hl7.it/sid/codiceFiscale", "http://hl7.it/sid/cf"],
+    &[
+        "urn:oid:2.16.840.1.113883.2.9.4.3.2",
+        "http://hl7.it/sid/codiceFiscale",
+        "http://hl7.it/sid/cf",
+    ],
     &["urn:oid:2.16.840.1.113883.2.9.4.3.16", "http://hl7.it/sid/anpr"],
     &["urn:oid:2.16.840.1.113883.2.9.4.3.17", "http://hl7.it/sid/stp"],
     &["urn:oid:2.16.840.1.113883.2.9.4.3.18", "http://hl7.it/sid/eni"],
-    &["urn:oid:2.16.840.1.113883.2.9.4.1.1", "http://hl7.it/sid/fls", "http://terminology.hl7.it/sid/minsan-fls"],
-    &["urn:oid:2.16.840.1.113883.2.9.4.1.2", "http://hl7.it/sid/hsp", "http://terminology.hl7.it/sid/minsan-hsp"],
+    &[
+        "urn:oid:2.16.840.1.113883.2.9.4.1.1",
+        "http://hl7.it/sid/fls",
+        "http://terminology.hl7.it/sid/minsan-fls",
+    ],
+    &[
+        "urn:oid:2.16.840.1.113883.2.9.4.1.2",
+        "http://hl7.it/sid/hsp",
+        "http://terminology.hl7.it/sid/minsan-hsp",
+    ],
     &["urn:oid:2.16.840.1.113883.2.9.6.3.2", "http://hl7.it/sid/partitaIva"],
     &[
         "urn:oid:2.16.840.1.113883.2.9.6.1.5",
         "https://www.hl7.it/fhir/terminology/CodeSystem/aifa-aic",
         "http://hl7.it/fhir/dossier-pharma/CodeSystem/aifa-aic",
     ],
-    &["http://www.whocc.no/atc", "urn:oid:2.16.840.1.113883.6.73", "https://atcddd.fhi.no/atc"],
-    &["http://hl7.org/fhir/sid/icd-9", "http://hl7.org/fhir/sid/icd-9-cm", "urn:oid:2.16.840.1.113883.6.103"],
-    &["urn:oid:2.16.840.1.113883.2.9.6.1.51", "https://www.hl7.it/fhir/terminology/CodeSystem/aifa-gruppo-equivalenza"],
-    &["urn:oid:2.16.840.1.113883.2.9.6.1.22", "https://www.hl7.it/fhir/terminology/CodeSystem/mds-esenzioni"],
+    &[
+        "http://www.whocc.no/atc",
+        "urn:oid:2.16.840.1.113883.6.73",
+        "https://atcddd.fhi.no/atc",
+    ],
+    &[
+        "http://hl7.org/fhir/sid/icd-9",
+        "http://hl7.org/fhir/sid/icd-9-cm",
+        "urn:oid:2.16.840.1.113883.6.103",
+    ],
+    &[
+        "urn:oid:2.16.840.1.113883.2.9.6.1.51",
+        "https://www.hl7.it/fhir/terminology/CodeSystem/aifa-gruppo-equivalenza",
+    ],
+    &[
+        "urn:oid:2.16.840.1.113883.2.9.6.1.22",
+        "https://www.hl7.it/fhir/terminology/CodeSystem/mds-esenzioni",
+    ],
     &["http://loinc.org", "urn:oid:2.16.840.1.113883.6.1"],
     &["http://snomed.info/sct", "urn:oid:2.16.840.1.113883.6.96"],
     &["http://unitsofmeasure.org", "urn:oid:2.16.840.1.113883.6.8"],
@@ -32,8 +58,12 @@ const EQUIVALENT: &[&[&str]] = &[
 /// The codice fiscale's system in its canonical spelling.
 pub const CODICE_FISCALE: &str = EQUIVALENT[0][0];
 
-static CANONICAL: LazyLock<HashMap<&str, &str>> =
-    LazyLock::new(|| EQUIVALENT.iter().flat_map(|group| group.iter().map(|spelling| (*spelling, group[0]))).collect());
+static CANONICAL: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
+    EQUIVALENT
+        .iter()
+        .flat_map(|group| group.iter().map(|spelling| (*spelling, group[0])))
+        .collect()
+});
 
 /// The canonical spelling of a system; the system itself if it has no other.
 pub fn canonical(system: &str) -> &str {

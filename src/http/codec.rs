@@ -45,7 +45,13 @@ pub fn base(gateway: &Gateway, request: &HttpRequest) -> String {
 
 /// Errors: 406 when the client accepts no JSON.
 pub fn check_accept(request: &HttpRequest) -> Result<(), Outcome> {
-    let not_acceptable = || Outcome::new(Category::NotAcceptable, "not-supported", "This server answers in JSON (application/fhir+json) only");
+    let not_acceptable = || {
+        Outcome::new(
+            Category::NotAcceptable,
+            "not-supported",
+            "This server answers in JSON (application/fhir+json) only",
+        )
+    };
     if let Some((_, format)) = pairs(request.query_string()).into_iter().find(|(name, _)| name == "_format") {
         return match format.as_str() {
             "json" | "text/json" | "application/json" | "application/fhir+json" | "application/fhir json" => Ok(()),
@@ -55,14 +61,27 @@ pub fn check_accept(request: &HttpRequest) -> Result<(), Outcome> {
     let Some(accept) = header(request, "accept") else { return Ok(()) };
     let accepts = |part: &str| {
         let kind = part.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-        matches!(kind.as_str(), "*/*" | "application/*" | "application/json" | "application/fhir+json" | "text/json")
+        matches!(
+            kind.as_str(),
+            "*/*" | "application/*" | "application/json" | "application/fhir+json" | "text/json"
+        )
     };
-    if accept.split(',').any(accepts) { Ok(()) } else { Err(not_acceptable()) }
+    if accept.split(',').any(accepts) {
+        Ok(())
+    } else {
+        Err(not_acceptable())
+    }
 }
 
 /// The body of a write. Errors: 413, 415, 400.
 pub fn json_body(request: &HttpRequest, body: Result<Bytes, actix_web::Error>) -> Result<Bytes, Outcome> {
-    let kind = header(request, "content-type").unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let kind = header(request, "content-type")
+        .unwrap_or("")
+        .split(';')
+        .next()
+        .unwrap_or("")
+        .trim()
+        .to_ascii_lowercase();
     if !matches!(kind.as_str(), "application/fhir+json" | "application/json" | "text/json") {
         let text = "Send JSON, with Content-Type: application/fhir+json";
         return Err(Outcome::new(Category::UnsupportedMediaType, "not-supported", text));
@@ -73,7 +92,11 @@ pub fn json_body(request: &HttpRequest, body: Result<Bytes, actix_web::Error>) -
 /// Errors: 413 for a body that is too large, compressed or not; 400 for one that cannot be read.
 pub fn read_body(body: Result<Bytes, actix_web::Error>) -> Result<Bytes, Outcome> {
     body.map_err(|error| match error.as_error::<PayloadError>() {
-        Some(PayloadError::Overflow) => Outcome::new(Category::TooLarge, "too-long", "The body is larger than the server takes (server.body_bytes_max)"),
+        Some(PayloadError::Overflow) => Outcome::new(
+            Category::TooLarge,
+            "too-long",
+            "The body is larger than the server takes (server.body_bytes_max)",
+        ),
         _ => Outcome::invalid("The body could not be read to its end, or its Content-Encoding is not what it says").with_code("structure"),
     })
 }

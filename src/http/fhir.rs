@@ -50,7 +50,10 @@ pub async fn read(gateway: Data<Gateway>, request: HttpRequest, path: Path<(Stri
 pub async fn vread(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String, String)>) -> HttpResponse {
     let run = async {
         check_accept(&request)?;
-        Ok(read_response(&request, reading::vread(&gateway.service, &path.0, &path.1, &path.2).await?))
+        Ok(read_response(
+            &request,
+            reading::vread(&gateway.service, &path.0, &path.1, &path.2).await?,
+        ))
     };
     answer(run.await)
 }
@@ -125,9 +128,17 @@ pub async fn search_by_post(gateway: Data<Gateway>, request: HttpRequest, path: 
         }
         let body = codec::read_body(body)?;
         let form = std::str::from_utf8(&body).map_err(|_| Outcome::invalid("The form is not UTF-8"))?;
-        let both = [request.query_string(), form.trim()].iter().filter(|q| !q.is_empty()).copied().collect::<Vec<_>>().join("&");
+        let both = [request.query_string(), form.trim()]
+            .iter()
+            .filter(|q| !q.is_empty())
+            .copied()
+            .collect::<Vec<_>>()
+            .join("&");
         let base = base(&gateway, &request);
-        Ok(read_response(&request, searching::search(&gateway.service, &base, &path, &both, None, handling(&request)).await?))
+        Ok(read_response(
+            &request,
+            searching::search(&gateway.service, &base, &path, &both, None, handling(&request)).await?,
+        ))
     };
     answer(run.await)
 }
@@ -138,7 +149,18 @@ pub async fn search_compartment(gateway: Data<Gateway>, request: HttpRequest, pa
         let (compartment, id, type_name) = path.into_inner();
         let base = base(&gateway, &request);
         let within = Some((compartment.as_str(), id.as_str()));
-        Ok(read_response(&request, searching::search(&gateway.service, &base, &type_name, request.query_string(), within, handling(&request)).await?))
+        Ok(read_response(
+            &request,
+            searching::search(
+                &gateway.service,
+                &base,
+                &type_name,
+                request.query_string(),
+                within,
+                handling(&request),
+            )
+            .await?,
+        ))
     };
     answer(run.await)
 }
@@ -160,7 +182,14 @@ pub async fn transaction(gateway: Data<Gateway>, request: HttpRequest, body: Bod
 pub async fn instance_history(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String)>) -> HttpResponse {
     let run = async {
         check_accept(&request)?;
-        let reply = history::instance(&gateway.service, &base(&gateway, &request), &path.0, &path.1, request.query_string()).await?;
+        let reply = history::instance(
+            &gateway.service,
+            &base(&gateway, &request),
+            &path.0,
+            &path.1,
+            request.query_string(),
+        )
+        .await?;
         Ok(read_response(&request, reply))
     };
     answer(run.await)
@@ -195,7 +224,10 @@ pub async fn validate_instance(gateway: Data<Gateway>, request: HttpRequest, pat
 fn run_validation(gateway: &Gateway, request: &HttpRequest, type_name: &str, body: Body) -> Answer {
     check_accept(request)?;
     let body = json_body(request, body)?;
-    let profile = pairs(request.query_string()).into_iter().find(|(name, _)| name == "profile").map(|(_, value)| value);
+    let profile = pairs(request.query_string())
+        .into_iter()
+        .find(|(name, _)| name == "profile")
+        .map(|(_, value)| value);
     let reply = writing::validate(&gateway.service, type_name, &body, profile.as_deref())?;
     Ok(plain_response(reply.body.unwrap_or_default()))
 }
@@ -204,7 +236,10 @@ fn run_validation(gateway: &Gateway, request: &HttpRequest, type_name: &str, bod
 pub async fn region_changes(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
     let run = async {
         check_accept(&request)?;
-        let body = gateway.delivery.changes(&gateway.service, &base(&gateway, &request), &pairs(request.query_string())).await?;
+        let body = gateway
+            .delivery
+            .changes(&gateway.service, &base(&gateway, &request), &pairs(request.query_string()))
+            .await?;
         Ok(plain_response(body))
     };
     answer(run.await)

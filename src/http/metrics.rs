@@ -11,8 +11,13 @@ use std::net::SocketAddr;
 
 /// The server of `/metrics`. Errors: 500 when the address is taken.
 pub fn server(address: SocketAddr) -> Result<Server, Outcome> {
-    let server = HttpServer::new(|| App::new().route("/metrics", web::get().to(answer))).workers(1).disable_signals().bind(address);
-    Ok(server.map_err(|e| Outcome::internal(format!("metrics.listen {address}: {e}")))?.run())
+    let server = HttpServer::new(|| App::new().route("/metrics", web::get().to(answer)))
+        .workers(1)
+        .disable_signals()
+        .bind(address);
+    Ok(server
+        .map_err(|e| Outcome::internal(format!("metrics.listen {address}: {e}")))?
+        .run())
 }
 
 async fn answer() -> HttpResponse {

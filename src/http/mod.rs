@@ -74,7 +74,12 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(web::scope("/fhir").configure(fhir_routes).default_service(web::to(unknown)))
         .service(web::scope("/v1").configure(eds_routes).default_service(web::to(eds::unknown)))
         .route("/status", web::get().to(eds::health))
-        .service(web::resource("/rda/{identifier}").route(web::put().to(regions::put_rda)).route(web::get().to(regions::get_rda)).route(web::delete().to(regions::delete_rda)))
+        .service(
+            web::resource("/rda/{identifier}")
+                .route(web::put().to(regions::put_rda))
+                .route(web::get().to(regions::get_rda))
+                .route(web::delete().to(regions::delete_rda)),
+        )
         .service(web::resource("/regions").route(web::get().to(regions::regions)));
 }
 
@@ -117,9 +122,21 @@ fn eds_routes(config: &mut web::ServiceConfig) {
                 .route(web::put().to(eds::replace_document))
                 .default_service(web::to(eds::method_not_allowed)),
         )
-        .service(web::resource("/document/metadata").route(web::put().to(eds::update_metadata)).default_service(web::to(eds::method_not_allowed)))
-        .service(web::resource("/document/identifier/{identifier}").route(web::delete().to(eds::delete_document)).default_service(web::to(eds::method_not_allowed)))
-        .service(web::resource("/status/{wii}").route(web::get().to(eds::workflow_status)).default_service(web::to(eds::method_not_allowed)));
+        .service(
+            web::resource("/document/metadata")
+                .route(web::put().to(eds::update_metadata))
+                .default_service(web::to(eds::method_not_allowed)),
+        )
+        .service(
+            web::resource("/document/identifier/{identifier}")
+                .route(web::delete().to(eds::delete_document))
+                .default_service(web::to(eds::method_not_allowed)),
+        )
+        .service(
+            web::resource("/status/{wii}")
+                .route(web::get().to(eds::workflow_status))
+                .default_service(web::to(eds::method_not_allowed)),
+        );
 }
 
 /// A resource whose other methods answer 405 with an OperationOutcome.
@@ -128,9 +145,17 @@ fn resource(path: &str) -> actix_web::Resource {
 }
 
 async fn method_not_allowed() -> HttpResponse {
-    codec::failure(&Outcome::new(Category::MethodNotAllowed, "not-supported", "This method is not supported here; GET /fhir/metadata says what is"))
+    codec::failure(&Outcome::new(
+        Category::MethodNotAllowed,
+        "not-supported",
+        "This method is not supported here; GET /fhir/metadata says what is",
+    ))
 }
 
 async fn unknown() -> HttpResponse {
-    codec::failure(&Outcome::new(Category::NotFound, "not-found", "There is nothing at this address; FHIR is under /fhir, its description at /fhir/metadata"))
+    codec::failure(&Outcome::new(
+        Category::NotFound,
+        "not-found",
+        "There is nothing at this address; FHIR is under /fhir, its description at /fhir/metadata",
+    ))
 }

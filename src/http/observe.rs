@@ -19,16 +19,21 @@ use tracing::Instrument;
 
 pub async fn request(request: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Result<ServiceResponse<BoxBody>, Error> {
     let gateway = request.app_data::<Data<Gateway>>().cloned();
-    let Some(gateway) = gateway else { return next.call(request).await.map(ServiceResponse::map_into_boxed_body) };
+    let Some(gateway) = gateway else {
+        return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
+    };
     if gateway.is_stopping.load(Ordering::Relaxed) {
         let mut response = failure(&Outcome::unavailable("The server is stopping; try again"));
-        response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
         return Ok(request.into_response(response));
     }
     gateway.running.fetch_add(1, Ordering::Relaxed);
     let begin = Instant::now();
     let method = request.method().clone();
-    let span = tracing::info_span!("request", http.method = %method, http.route = tracing::field::Empty, http.status = tracing::field::Empty);
+    let span =
+        tracing::info_span!("request", http.method = %method, http.route = tracing::field::Empty, http.status = tracing::field::Empty);
     let result = next.call(request).instrument(span.clone()).await;
     gateway.running.fetch_sub(1, Ordering::Relaxed);
     let mut response = result?.map_into_boxed_body();

@@ -27,10 +27,16 @@ static ENTRY: LazyLock<Validator> = LazyLock::new(|| {
 });
 
 /// `PUT /rda/{identifier}` with `{"region":"120"}`.
-pub async fn put_rda(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>, body: Result<Bytes, actix_web::Error>) -> HttpResponse {
+pub async fn put_rda(
+    gateway: Data<Gateway>,
+    request: HttpRequest,
+    path: Path<String>,
+    body: Result<Bytes, actix_web::Error>,
+) -> HttpResponse {
     let run = async {
         let body = json_body(&request, body)?;
-        let entry: Value = serde_json::from_slice(&body).map_err(|e| Outcome::invalid(format!("The body is not JSON: line {}, column {}", e.line(), e.column())))?;
+        let entry: Value = serde_json::from_slice(&body)
+            .map_err(|e| Outcome::invalid(format!("The body is not JSON: line {}, column {}", e.line(), e.column())))?;
         if !ENTRY.is_valid(&entry) {
             return Err(Outcome::invalid("The body is {\"region\":\"[three digits]\"} and nothing else"));
         }

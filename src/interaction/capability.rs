@@ -13,7 +13,16 @@ use serde_json::Value;
 use serde_json::json;
 
 /// What may be done with a resource of any type; the routes of `http` are these.
-const TYPE_INTERACTIONS: &[&str] = &["read", "vread", "update", "delete", "history-instance", "history-type", "create", "search-type"];
+const TYPE_INTERACTIONS: &[&str] = &[
+    "read",
+    "vread",
+    "update",
+    "delete",
+    "history-instance",
+    "history-type",
+    "create",
+    "search-type",
+];
 const SYSTEM_INTERACTIONS: &[&str] = &["transaction", "batch", "history-system"];
 
 /// The statement as JSON text, with `{base}` where the address of FHIR belongs.
@@ -21,7 +30,11 @@ const SYSTEM_INTERACTIONS: &[&str] = &["transaction", "batch", "history-system"]
 pub fn statement(service: &Service, started: DateTime<Utc>) -> Result<String, Outcome> {
     let registry = &service.store.registry;
     let names = registry.definitions.resource_types();
-    let resources: Vec<Value> = names.iter().filter_map(|name| registry.of(name)).map(|of| resource(service, of)).collect();
+    let resources: Vec<Value> = names
+        .iter()
+        .filter_map(|name| registry.of(name))
+        .map(|of| resource(service, of))
+        .collect();
     let interactions = |codes: &[&str]| codes.iter().map(|code| json!({"code": code})).collect::<Vec<_>>();
     let statement = json!({
         "resourceType": "CapabilityStatement",
@@ -44,15 +57,26 @@ pub fn statement(service: &Service, started: DateTime<Utc>) -> Result<String, Ou
         }],
     });
     // The statement must be one for others too: it is read by the types of an independent library.
-    eds_answers::check_capability_statement(&statement).map_err(|e| Outcome::internal(format!("the CapabilityStatement is not one: {e}")))?;
+    eds_answers::check_capability_statement(&statement)
+        .map_err(|e| Outcome::internal(format!("the CapabilityStatement is not one: {e}")))?;
     Ok(statement.to_string())
 }
 
 fn resource(service: &Service, of: &TypeParameters) -> Value {
-    let supported: Vec<&str> = service.validator.profiles().filter(|(_, name, _)| *name == of.name).map(|(url, _, _)| url).collect();
+    let supported: Vec<&str> = service
+        .validator
+        .profiles()
+        .filter(|(_, name, _)| *name == of.name)
+        .map(|(url, _, _)| url)
+        .collect();
     let parameters: Vec<Value> = of.parameters.iter().filter(|p| p.unsupported.is_none()).map(parameter).collect();
     let references = |p: &&Parameter| p.kind == SearchParameterKind::Reference && p.unsupported.is_none();
-    let includes: Vec<String> = of.parameters.iter().filter(references).map(|p| format!("{}:{}", of.name, p.code)).collect();
+    let includes: Vec<String> = of
+        .parameters
+        .iter()
+        .filter(references)
+        .map(|p| format!("{}:{}", of.name, p.code))
+        .collect();
     let mut resource = json!({
         "type": of.name,
         "interaction": TYPE_INTERACTIONS.iter().map(|code| json!({"code": code})).collect::<Vec<_>>(),
@@ -85,7 +109,10 @@ fn reverse_includes(service: &Service, target: &str) -> Vec<String> {
     let mut found = Vec::new();
     for name in registry.definitions.resource_types() {
         let Some(of) = registry.of(name) else { continue };
-        let links = of.parameters.iter().filter(|p| p.kind == SearchParameterKind::Reference && p.targets.iter().any(|t| t == target));
+        let links = of
+            .parameters
+            .iter()
+            .filter(|p| p.kind == SearchParameterKind::Reference && p.targets.iter().any(|t| t == target));
         found.extend(links.map(|p| format!("{name}:{}", p.code)));
     }
     found
@@ -98,5 +125,7 @@ fn parameter(parameter: &Parameter) -> Value {
 
 fn compartments(service: &Service) -> Vec<String> {
     let codes = service.store.registry.definitions.model().compartments.iter();
-    codes.map(|c| format!("http://hl7.org/fhir/CompartmentDefinition/{}", c.code.to_lowercase())).collect()
+    codes
+        .map(|c| format!("http://hl7.org/fhir/CompartmentDefinition/{}", c.code.to_lowercase()))
+        .collect()
 }

@@ -22,16 +22,26 @@ use std::collections::BTreeSet;
 pub fn criteria(service: &Service, type_name: &str, query: &str, body: Option<Value<'_>>) -> Result<Criteria, Outcome> {
     let type_number = service.type_number(type_name)?;
     let pairs = pairs(query);
-    if let [(name, value)] = pairs.as_slice() {
-        if name == "identifier" && !value.contains([',', '\\']) {
-            return identifier(service, type_name, type_number, value, body);
-        }
+    if let [(name, value)] = pairs.as_slice()
+        && name == "identifier"
+        && !value.contains([',', '\\'])
+    {
+        return identifier(service, type_name, type_number, value, body);
     }
-    let parser = Parser { registry: &service.store.registry, limits: &service.limits, handling: Handling::Strict };
+    let parser = Parser {
+        registry: &service.store.registry,
+        limits: &service.limits,
+        handling: Handling::Strict,
+    };
     let condition = parser.criteria(type_name, &pairs)?;
     let mut sorted: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     sorted.sort_unstable();
-    Ok(Criteria { type_number, lock: hash(&[type_name, &sorted.join("&")]), condition, must_hold: None })
+    Ok(Criteria {
+        type_number,
+        lock: hash(&[type_name, &sorted.join("&")]),
+        condition,
+        must_hold: None,
+    })
 }
 
 fn identifier(service: &Service, type_name: &str, type_number: i16, value: &str, body: Option<Value<'_>>) -> Result<Criteria, Outcome> {
@@ -42,7 +52,9 @@ fn identifier(service: &Service, type_name: &str, type_number: i16, value: &str,
         None => (body.and_then(|body| system_of(body, value)), value),
     };
     if code.is_empty() {
-        return Err(Outcome::precondition("A conditional interaction by identifier needs the identifier's value"));
+        return Err(Outcome::precondition(
+            "A conditional interaction by identifier needs the identifier's value",
+        ));
     }
     let token = match &system {
         Some(system) if system.is_empty() => Token::CodeWithoutSystem(code),
@@ -63,6 +75,8 @@ fn identifier(service: &Service, type_name: &str, type_number: i16, value: &str,
 fn system_of(body: Value<'_>, value: &str) -> Option<String> {
     let identifiers = body.get("identifier")?;
     let with_value = identifiers.items().filter(|i| i.get_str("value").is_some_and(|v| v == value));
-    let systems: BTreeSet<String> = with_value.map(|i| i.get_str("system").map(|s| s.into_owned()).unwrap_or_default()).collect();
+    let systems: BTreeSet<String> = with_value
+        .map(|i| i.get_str("system").map(|s| s.into_owned()).unwrap_or_default())
+        .collect();
     if systems.len() == 1 { systems.into_iter().next() } else { None }
 }

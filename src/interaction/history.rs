@@ -43,17 +43,36 @@ pub async fn changes(service: &Service, base: &str, type_name: Option<&str>, que
 }
 
 fn parameters(service: &Service, path: &str, query: &str) -> Result<Page, Outcome> {
-    let mut page = Page { since: None, before: i64::MAX, count: service.limits.page_entries_default };
+    let mut page = Page {
+        since: None,
+        before: i64::MAX,
+        count: service.limits.page_entries_default,
+    };
     for (name, value) in pairs(query) {
         match name.as_str() {
-            "_count" => page.count = value.parse::<usize>().map_err(|_| Outcome::invalid("_count is a whole number from 0"))?.min(service.limits.page_entries_max),
+            "_count" => {
+                page.count = value
+                    .parse::<usize>()
+                    .map_err(|_| Outcome::invalid("_count is a whole number from 0"))?
+                    .min(service.limits.page_entries_max)
+            }
             "_since" => {
                 let range = datetime::range(&value).ok_or_else(|| Outcome::invalid("_since is an instant: YYYY-MM-DDThh:mm:ss+zz:zz"))?;
                 page.since = DateTime::from_timestamp_micros(range.low);
             }
-            "_cursor" => page.before = service.cursor_key.open(&value, crate::fhir::identity::hash(&["history", path]))?.rid,
+            "_cursor" => {
+                page.before = service
+                    .cursor_key
+                    .open(&value, crate::fhir::identity::hash(&["history", path]))?
+                    .rid
+            }
             "_format" | "_pretty" => {}
-            other => return Err(Outcome::not_supported(format!("_history has no parameter {}: it has _count and _since", crate::search::parse::shown(other)))),
+            other => {
+                return Err(Outcome::not_supported(format!(
+                    "_history has no parameter {}: it has _count and _since",
+                    crate::search::parse::shown(other)
+                )));
+            }
         }
     }
     Ok(page)
@@ -64,10 +83,24 @@ fn bundle(service: &Service, base: &str, path: &str, page: &Page, mut entries: V
     entries.truncate(page.count);
     let mut out = String::from("{\"resourceType\":\"Bundle\",\"type\":\"history\",\"link\":[");
     let since = page.since.map(|s| format!("&_since={}", instant(s))).unwrap_or_default();
-    let _ = write!(out, "{{\"relation\":\"self\",\"url\":\"{base}/{path}?_count={}{since}\"}}", page.count);
+    let _ = write!(
+        out,
+        "{{\"relation\":\"self\",\"url\":\"{base}/{path}?_count={}{since}\"}}",
+        page.count
+    );
     if let Some(place) = next {
-        let cursor = Cursor { query: crate::fhir::identity::hash(&["history", path]), is_without_key: false, keys: Vec::new(), rid: place };
-        let _ = write!(out, ",{{\"relation\":\"next\",\"url\":\"{base}/{path}?_count={}{since}&_cursor={}\"}}", page.count, service.cursor_key.seal(&cursor));
+        let cursor = Cursor {
+            query: crate::fhir::identity::hash(&["history", path]),
+            is_without_key: false,
+            keys: Vec::new(),
+            rid: place,
+        };
+        let _ = write!(
+            out,
+            ",{{\"relation\":\"next\",\"url\":\"{base}/{path}?_count={}{since}&_cursor={}\"}}",
+            page.count,
+            service.cursor_key.seal(&cursor)
+        );
     }
     out.push(']');
     for (i, entry) in entries.iter().enumerate() {
@@ -94,6 +127,11 @@ fn push_entry(service: &Service, base: &str, entry: &Entry, out: &mut String) ->
         out.push(',');
     }
     let _ = write!(out, "\"request\":{{\"method\":\"{method}\",\"url\":\"{url}\"}},");
-    let _ = write!(out, "\"response\":{{\"status\":\"{status}\",\"etag\":\"W/\\\"{}\\\"\",\"lastModified\":\"{}\"}}}}", row.version, instant(row.updated));
+    let _ = write!(
+        out,
+        "\"response\":{{\"status\":\"{status}\",\"etag\":\"W/\\\"{}\\\"\",\"lastModified\":\"{}\"}}}}",
+        row.version,
+        instant(row.updated)
+    );
     Ok(())
 }

@@ -5,8 +5,8 @@ pub mod capability;
 pub mod criteria;
 pub mod history;
 pub mod ingestion;
-pub mod read;
 pub mod rda;
+pub mod read;
 pub mod search;
 pub mod subset;
 pub mod transaction;
@@ -62,7 +62,11 @@ pub struct Reply {
 
 impl Reply {
     pub fn with_body(body: String) -> Reply {
-        Reply { status: 200, body: Some(body), ..Reply::default() }
+        Reply {
+            status: 200,
+            body: Some(body),
+            ..Reply::default()
+        }
     }
 }
 
@@ -70,7 +74,11 @@ impl Service {
     /// The resource of a row, as a reply.
     pub fn resource(&self, row: &Row) -> Result<Reply, Outcome> {
         let body = row.to_json(&self.store.registry, &self.store.bodies)?;
-        Ok(Reply { version: Some(row.version), updated: Some(row.updated), ..Reply::with_body(body) })
+        Ok(Reply {
+            version: Some(row.version),
+            updated: Some(row.updated),
+            ..Reply::with_body(body)
+        })
     }
 
     /// The resource that an operation left behind; `None` if it left none.
@@ -80,7 +88,16 @@ impl Service {
             Some(kept) => {
                 let updated = instant(applied.updated);
                 let mut out = String::new();
-                assemble(&Version { type_name, id: &applied.id, version: applied.version, updated: &updated }, kept, &mut out);
+                assemble(
+                    &Version {
+                        type_name,
+                        id: &applied.id,
+                        version: applied.version,
+                        updated: &updated,
+                    },
+                    kept,
+                    &mut out,
+                );
                 Ok(Some(out))
             }
             None if applied.effect == crate::store::write::Effect::Matched => {
@@ -94,16 +111,27 @@ impl Service {
     /// The number of a resource type. Errors: 404 for what is no type.
     pub fn type_number(&self, type_name: &str) -> Result<i16, Outcome> {
         let number = self.store.registry.number_of(type_name);
-        number.ok_or_else(|| Outcome::not_found(&format!("Resource type {}", crate::search::parse::shown(type_name))).with_code("not-supported"))
+        number.ok_or_else(|| {
+            Outcome::not_found(&format!("Resource type {}", crate::search::parse::shown(type_name))).with_code("not-supported")
+        })
     }
 }
 
 /// Reads JSON text. Errors: 400 with line and column.
 pub fn parse_json(bytes: &[u8]) -> Result<Document<'_>, Outcome> {
-    Document::parse(bytes).map_err(|e| Outcome::new(Category::Invalid, "structure", format!("The body is not JSON as FHIR wants it: {e}")))
+    Document::parse(bytes).map_err(|e| {
+        Outcome::new(
+            Category::Invalid,
+            "structure",
+            format!("The body is not JSON as FHIR wants it: {e}"),
+        )
+    })
 }
 
 /// The parameters of a query string or form.
 pub fn pairs(query: &str) -> Vec<(String, String)> {
-    form_urlencoded::parse(query.as_bytes()).map(|(name, value)| (name.into_owned(), value.into_owned())).filter(|(name, _)| !name.is_empty()).collect()
+    form_urlencoded::parse(query.as_bytes())
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .filter(|(name, _)| !name.is_empty())
+        .collect()
 }

@@ -17,13 +17,19 @@ pub fn rda_hash(system: &str, value: &str) -> i64 {
 }
 
 fn system_of(system: &str) -> &str {
-    if system.is_empty() { systems::CODICE_FISCALE } else { systems::canonical(system) }
+    if system.is_empty() {
+        systems::CODICE_FISCALE
+    } else {
+        systems::canonical(system)
+    }
 }
 
 /// Sets the region of a person, written `value` or `system|value`. Errors: 400 for an unknown region.
 pub async fn set(service: &Service, identifier: &str, region: &str) -> Result<(), Outcome> {
     if regions::bit(region).is_none() {
-        return Err(Outcome::invalid("The region is one of the three-digit codes of the FSE, 010 (Piemonte) to 200 (Sardegna), or 001 (SASN)"));
+        return Err(Outcome::invalid(
+            "The region is one of the three-digit codes of the FSE, 010 (Piemonte) to 200 (Sardegna), or 001 (SASN)",
+        ));
     }
     store(service, identifier, Some(region)).await
 }
@@ -45,13 +51,22 @@ pub async fn get(service: &Service, identifier: &str) -> Result<String, Outcome>
 async fn store(service: &Service, identifier: &str, region: Option<&str>) -> Result<(), Outcome> {
     let (system, value) = split(identifier);
     if value.is_empty() || value.len() > 128 {
-        return Err(Outcome::invalid("The identifier is written value (a codice fiscale) or system|value"));
+        return Err(Outcome::invalid(
+            "The identifier is written value (a codice fiscale) or system|value",
+        ));
     }
-    let salt = service.store.registry.of("Patient").and_then(|of| of.get("identifier")).and_then(|p| p.salts.first().copied());
+    let salt = service
+        .store
+        .registry
+        .of("Patient")
+        .and_then(|of| of.get("identifier"))
+        .and_then(|p| p.salts.first().copied());
     let salt = salt.ok_or_else(|| Outcome::internal("Patient has no search parameter identifier"))?;
     let index_term = term(salt, Token::SystemAndCode(system_of(system), value));
     let now = service.store.clock.now();
-    pertinence::set_rda(&service.store.points, rda_hash(system, value), index_term, region, now).await.map_err(database_error)?;
+    pertinence::set_rda(&service.store.points, rda_hash(system, value), index_term, region, now)
+        .await
+        .map_err(database_error)?;
     service.store.changed.notify_one();
     Ok(())
 }

@@ -18,7 +18,9 @@ pub async fn read(service: &Service, type_name: &str, id: &str) -> Result<Reply,
 pub async fn vread(service: &Service, type_name: &str, id: &str, version: &str) -> Result<Reply, Outcome> {
     service.type_number(type_name)?;
     check_id(id)?;
-    let version: i32 = version.parse().map_err(|_| Outcome::not_found(&format!("{type_name}/{id} in that version")))?;
+    let version: i32 = version
+        .parse()
+        .map_err(|_| Outcome::not_found(&format!("{type_name}/{id} in that version")))?;
     let current = service.reader.row_with_history(type_name, id).await?;
     let row = history::version(&service.store, current, version).await?;
     service.resource(&row)

@@ -35,8 +35,19 @@ use std::fmt::Write;
 const ITERATIONS_MAX: usize = 8;
 
 /// `GET [type]?[parameters]`, or within a compartment (`Patient`, id).
-pub async fn search(service: &Service, base: &str, type_name: &str, query: &str, compartment: Option<(&str, &str)>, handling: Handling) -> Result<Reply, Outcome> {
-    let parser = Parser { registry: &service.store.registry, limits: &service.limits, handling };
+pub async fn search(
+    service: &Service,
+    base: &str,
+    type_name: &str,
+    query: &str,
+    compartment: Option<(&str, &str)>,
+    handling: Handling,
+) -> Result<Reply, Outcome> {
+    let parser = Parser {
+        registry: &service.store.registry,
+        limits: &service.limits,
+        handling,
+    };
     let mut query = parser.query(type_name, &pairs(query))?;
     let mut path = type_name.to_owned();
     if let Some((code, id)) = compartment {
@@ -57,11 +68,26 @@ pub async fn search(service: &Service, base: &str, type_name: &str, query: &str,
 fn compartment_condition(service: &Service, type_name: &str, code: &str, id: &str) -> Result<Condition, Outcome> {
     check_id(id)?;
     let registry = &service.store.registry;
-    let compartment = registry.definitions.compartment(code).ok_or_else(|| Outcome::not_found(&format!("Compartment {code}")))?;
-    let members = compartment.members.iter().find(|(name, _)| name == type_name).map(|(_, codes)| codes.as_slice()).unwrap_or_default();
-    let of = registry.of(type_name).ok_or_else(|| Outcome::not_found(&format!("Resource type {type_name}")))?;
+    let compartment = registry
+        .definitions
+        .compartment(code)
+        .ok_or_else(|| Outcome::not_found(&format!("Compartment {code}")))?;
+    let members = compartment
+        .members
+        .iter()
+        .find(|(name, _)| name == type_name)
+        .map(|(_, codes)| codes.as_slice())
+        .unwrap_or_default();
+    let of = registry
+        .of(type_name)
+        .ok_or_else(|| Outcome::not_found(&format!("Resource type {type_name}")))?;
     let owner = self_hash(code, id);
-    let terms: Vec<i64> = members.iter().filter_map(|m| of.get(m)).flat_map(|p| &p.salts).map(|salt| reference_term(*salt, owner)).collect();
+    let terms: Vec<i64> = members
+        .iter()
+        .filter_map(|m| of.get(m))
+        .flat_map(|p| &p.salts)
+        .map(|salt| reference_term(*salt, owner))
+        .collect();
     let mut alternatives = Vec::new();
     if code == type_name {
         alternatives.push(Condition::Ids(vec![owner]));
@@ -92,7 +118,11 @@ struct Page {
 /// The matches of one page, and where the next begins.
 async fn matches(service: &Service, query: &Query, path: &str) -> Result<Page, Outcome> {
     let fingerprint = fingerprint(query, path);
-    let cursor = query.cursor.as_deref().map(|text| service.cursor_key.open(text, fingerprint)).transpose()?;
+    let cursor = query
+        .cursor
+        .as_deref()
+        .map(|text| service.cursor_key.open(text, fingerprint))
+        .transpose()?;
     let mut found: Vec<Found> = Vec::new();
     let mut next = None;
     let parts = page::parts(query);
@@ -104,7 +134,11 @@ async fn matches(service: &Service, query: &Query, path: &str) -> Result<Page, O
         let after = cursor.as_ref().filter(|c| c.is_without_key == (*part == Part::WithoutDate));
         // One row more than the page holds tells whether there is a next page.
         let limit = query.count + 1 - found.len();
-        let keys = if *part == Part::WithoutDate { query.sort.len() - 1 } else { query.sort.len() };
+        let keys = if *part == Part::WithoutDate {
+            query.sort.len() - 1
+        } else {
+            query.sort.len()
+        };
         let sql = page::page(service.policy, query, *part, after, limit, row_columns);
         let rows = read::page(&service.store, sql, keys).await?;
         let is_full = rows.len() == limit;
@@ -114,9 +148,19 @@ async fn matches(service: &Service, query: &Query, path: &str) -> Result<Page, O
         if is_full {
             let last = found.last().map(|last| (last.keys.clone(), last.row.rid));
             next = match last {
-                Some((keys, rid)) if room > 0 => Some(Cursor { query: fingerprint, is_without_key: *part == Part::WithoutDate, keys, rid }),
+                Some((keys, rid)) if room > 0 => Some(Cursor {
+                    query: fingerprint,
+                    is_without_key: *part == Part::WithoutDate,
+                    keys,
+                    rid,
+                }),
                 // The page was full before this part: the next page begins with it.
-                _ => Some(Cursor { query: fingerprint, is_without_key: true, keys: Vec::new(), rid: i64::MAX }),
+                _ => Some(Cursor {
+                    query: fingerprint,
+                    is_without_key: true,
+                    keys: Vec::new(),
+                    rid: i64::MAX,
+                }),
             };
         } else if is_last_part {
             next = None;
@@ -127,7 +171,12 @@ async fn matches(service: &Service, query: &Query, path: &str) -> Result<Page, O
 
 /// Of everything that decides the result and its order.
 fn fingerprint(query: &Query, path: &str) -> i64 {
-    let used: Vec<String> = query.used.iter().filter(|(name, _)| name != "_count" && name != "_total").map(|(name, value)| format!("{name}={value}")).collect();
+    let used: Vec<String> = query
+        .used
+        .iter()
+        .filter(|(name, _)| name != "_count" && name != "_total")
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
     hash(&[path, &used.join("&")])
 }
 
@@ -139,14 +188,20 @@ async fn included(service: &Service, query: &Query, matches: &[Found]) -> Result
     let mut from = 0;
     for round in 0..ITERATIONS_MAX {
         let includes: Vec<&Include> = query.includes.iter().filter(|i| round == 0 || i.is_iterate).collect();
-        let sources: Vec<&Found> = if round == 0 { matches.iter().collect() } else { included[from..].iter().collect() };
+        let sources: Vec<&Found> = if round == 0 {
+            matches.iter().collect()
+        } else {
+            included[from..].iter().collect()
+        };
         if includes.is_empty() || sources.is_empty() {
             return Ok((included, is_cut));
         }
         let mut added = Vec::new();
         for include in includes {
             let room = service.limits.includes_max.saturating_sub(included.len() + added.len());
-            let Some(condition) = include_condition(service, include, &sources)? else { continue };
+            let Some(condition) = include_condition(service, include, &sources)? else {
+                continue;
+            };
             let sql = page::included(service.policy, &condition, room + 1, row_columns);
             let mut rows = read::page(&service.store, sql, 0).await?;
             is_cut |= rows.len() > room;
@@ -163,13 +218,25 @@ fn include_condition(service: &Service, include: &Include, sources: &[&Found]) -
     let registry = &service.store.registry;
     let type_condition = |name: &str| registry.number_of(name).map(|number| Condition::Terms(vec![type_term(number)]));
     if include.is_reverse {
-        let targets = sources.iter().filter(|f| include.target_type.as_deref().is_none_or(|t| registry.name_of(f.row.type_number) == t));
+        let targets = sources.iter().filter(|f| {
+            include
+                .target_type
+                .as_deref()
+                .is_none_or(|t| registry.name_of(f.row.type_number) == t)
+        });
         let hashes: Vec<i64> = targets.map(|f| self_hash(registry.name_of(f.row.type_number), &f.row.id)).collect();
-        let terms: Vec<i64> = hashes.iter().flat_map(|hash| include.salts.iter().map(|salt| reference_term(*salt, *hash))).collect();
+        let terms: Vec<i64> = hashes
+            .iter()
+            .flat_map(|hash| include.salts.iter().map(|salt| reference_term(*salt, *hash)))
+            .collect();
         return Ok((!terms.is_empty()).then_some(Condition::Terms(terms)));
     }
-    let of_type = sources.iter().filter(|f| registry.name_of(f.row.type_number) == include.source_type);
-    let hashes: Vec<i64> = of_type.flat_map(|f| f.references.iter().flat_map(|r| include.salts.iter().map(move |salt| r ^ salt))).collect();
+    let of_type = sources
+        .iter()
+        .filter(|f| registry.name_of(f.row.type_number) == include.source_type);
+    let hashes: Vec<i64> = of_type
+        .flat_map(|f| f.references.iter().flat_map(|r| include.salts.iter().map(move |salt| r ^ salt)))
+        .collect();
     if hashes.is_empty() {
         return Ok(None);
     }
@@ -179,9 +246,22 @@ fn include_condition(service: &Service, include: &Include, sources: &[&Found]) -
 }
 
 #[expect(clippy::too_many_arguments, reason = "the parts of a searchset, each used once")]
-fn bundle(service: &Service, base: &str, path: &str, query: &Query, total: Option<i64>, page: Page, included: Vec<Found>, is_cut: bool) -> Result<Reply, Outcome> {
+fn bundle(
+    service: &Service,
+    base: &str,
+    path: &str,
+    query: &Query,
+    total: Option<i64>,
+    page: Page,
+    included: Vec<Found>,
+    is_cut: bool,
+) -> Result<Reply, Outcome> {
     let mut out = String::with_capacity(1024 + (page.found.len() + included.len()) * 1024);
-    let _ = write!(out, "{{\"resourceType\":\"Bundle\",\"id\":\"{}\",\"type\":\"searchset\"", service.store.clock.new_id());
+    let _ = write!(
+        out,
+        "{{\"resourceType\":\"Bundle\",\"id\":\"{}\",\"type\":\"searchset\"",
+        service.store.clock.new_id()
+    );
     if let Some(total) = total {
         let _ = write!(out, ",\"total\":{total}");
     }
@@ -193,7 +273,12 @@ fn bundle(service: &Service, base: &str, path: &str, query: &Query, total: Optio
     }
     out.push(']');
     let mut separator = ",\"entry\":[";
-    for (found, mode) in page.found.iter().map(|f| (f, "match")).chain(included.iter().map(|f| (f, "include"))) {
+    for (found, mode) in page
+        .found
+        .iter()
+        .map(|f| (f, "match"))
+        .chain(included.iter().map(|f| (f, "include")))
+    {
         out.push_str(separator);
         separator = ",";
         let type_name = service.store.registry.name_of(found.row.type_number);
@@ -207,7 +292,11 @@ fn bundle(service: &Service, base: &str, path: &str, query: &Query, total: Optio
     }
     let remarks = remarks(service, query, is_cut);
     if !remarks.is_empty() {
-        let _ = write!(out, "{separator}{{\"resource\":{},\"search\":{{\"mode\":\"outcome\"}}}}", operation_outcome(&remarks));
+        let _ = write!(
+            out,
+            "{separator}{{\"resource\":{},\"search\":{{\"mode\":\"outcome\"}}}}",
+            operation_outcome(&remarks)
+        );
         separator = ",";
     }
     out.push_str(if separator == "," { "]}" } else { "}" });
@@ -215,10 +304,25 @@ fn bundle(service: &Service, base: &str, path: &str, query: &Query, total: Optio
 }
 
 fn remarks(service: &Service, query: &Query, is_cut: bool) -> Vec<Issue> {
-    let remark = |code, text| Issue { severity: Severity::Warning, code, expression: String::new(), text };
-    let mut remarks: Vec<Issue> = query.ignored.iter().map(|text| remark("not-supported", format!("Left out: {text}"))).collect();
+    let remark = |code, text| Issue {
+        severity: Severity::Warning,
+        code,
+        expression: String::new(),
+        text,
+    };
+    let mut remarks: Vec<Issue> = query
+        .ignored
+        .iter()
+        .map(|text| remark("not-supported", format!("Left out: {text}")))
+        .collect();
     if is_cut {
-        remarks.push(remark("too-costly", format!("The page includes {} resources and no more (search.includes_max)", service.limits.includes_max)));
+        remarks.push(remark(
+            "too-costly",
+            format!(
+                "The page includes {} resources and no more (search.includes_max)",
+                service.limits.includes_max
+            ),
+        ));
     }
     remarks
 }

@@ -45,9 +45,14 @@ fn is_wanted(service: &Service, query: &Query, type_name: &str, member: &str) ->
     }
     let definitions = service.store.registry.definitions;
     let shape = definitions.shape_of(type_name);
-    let Some(element) = shape.and_then(|shape| definitions.member(shape, member)).map(|m| m.element) else { return false };
+    let Some(element) = shape.and_then(|shape| definitions.member(shape, member)).map(|m| m.element) else {
+        return false;
+    };
     let is_named = |wanted: &String| {
-        let wanted = wanted.strip_prefix(type_name).and_then(|rest| rest.strip_prefix('.')).unwrap_or(wanted);
+        let wanted = wanted
+            .strip_prefix(type_name)
+            .and_then(|rest| rest.strip_prefix('.'))
+            .unwrap_or(wanted);
         wanted == element.name || wanted == member
     };
     if !query.elements.is_empty() {

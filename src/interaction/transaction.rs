@@ -83,9 +83,17 @@ pub fn plan<'d>(service: &Service, base: &str, bundle: Value<'d>) -> Result<Plan
     if issues.iter().any(|i| i.severity == Severity::Error) {
         return Err(Outcome::unprocessable(issues));
     }
-    let entries: Vec<Entry<'d>> = entries(bundle, base, service.bundle_entries_max)?.into_iter().collect::<Result<_, _>>()?;
+    let entries: Vec<Entry<'d>> = entries(bundle, base, service.bundle_entries_max)?
+        .into_iter()
+        .collect::<Result<_, _>>()?;
     check_full_urls(&entries)?;
-    let mut planner = Planner { service, unit: Unit::default(), known: HashMap::new(), open: HashSet::new(), looked_up: HashSet::new() };
+    let mut planner = Planner {
+        service,
+        unit: Unit::default(),
+        known: HashMap::new(),
+        open: HashSet::new(),
+        looked_up: HashSet::new(),
+    };
     let mut op_of = vec![None; entries.len()];
     // The order of the specification: deletes, creates, updates; links need every id first.
     let mut order: Vec<usize> = (0..entries.len()).filter(|i| entries[*i].method != Method::Get).collect();
@@ -103,8 +111,15 @@ pub fn plan<'d>(service: &Service, base: &str, bundle: Value<'d>) -> Result<Plan
         planner.unit.links.extend(link_names(entry).into_iter().map(|name| (name, place)));
         op_of[*i] = Some(place);
     }
-    planner.unit.document = document_of(bundle, &entries).map(|identifier| DocumentAction::Register { identifiers: vec![identifier], fingerprint: fingerprint(&entries) });
-    Ok(Planned { unit: planner.unit, entries, op_of })
+    planner.unit.document = document_of(bundle, &entries).map(|identifier| DocumentAction::Register {
+        identifiers: vec![identifier],
+        fingerprint: fingerprint(&entries),
+    });
+    Ok(Planned {
+        unit: planner.unit,
+        entries,
+        op_of,
+    })
 }
 
 struct Planner<'s> {
@@ -149,17 +164,31 @@ impl Planner<'_> {
         let unless = entry.if_none_exist.as_deref().map(search).transpose()?;
         let precondition = entry.precondition;
         let Some(resource) = entry.resource.filter(|_| entry.method != Method::Delete) else {
-            return Ok(Op::Delete { type_number, target, precondition });
+            return Ok(Op::Delete {
+                type_number,
+                target,
+                precondition,
+            });
         };
-        if let (Method::Put, Some(of_url), Some(of_body)) = (entry.method, &entry.id, resource.get_str("id")) {
-            if of_body != of_url.as_str() {
-                return Err(Outcome::invalid("The id of the resource is not the id of the url").at("resource.id"));
-            }
+        if let (Method::Put, Some(of_url), Some(of_body)) = (entry.method, &entry.id, resource.get_str("id"))
+            && of_body != of_url.as_str()
+        {
+            return Err(Outcome::invalid("The id of the resource is not the id of the url").at("resource.id"));
         }
         let content = self.content(type_number, resource)?;
         Ok(match entry.method {
-            Method::Post => Op::Create { type_number, id, content, unless },
-            _ => Op::Update { type_number, target, content, precondition },
+            Method::Post => Op::Create {
+                type_number,
+                id,
+                content,
+                unless,
+            },
+            _ => Op::Update {
+                type_number,
+                target,
+                content,
+                precondition,
+            },
         })
     }
 
@@ -197,7 +226,9 @@ impl Planner<'_> {
 pub fn document_of(bundle: Value<'_>, entries: &[Entry<'_>]) -> Option<String> {
     bundle.get("identifier")?;
     let mut compositions = entries.iter().filter(|e| e.type_name == "Composition" && e.method == Method::Post);
-    let (composition, None) = (compositions.next()?, compositions.next()) else { return None };
+    let (composition, None) = (compositions.next()?, compositions.next()) else {
+        return None;
+    };
     composition.resource?.get("identifier").and_then(document_identifier)
 }
 
@@ -243,18 +274,36 @@ async fn carry_out(service: &Service, base: &str, planned: Planned<'_>, handling
                 reply.body = service.applied_json(applied).await?;
                 Ok(reply)
             }
-            (None, Method::Get) => Ok(get(service, base, entry, handling).await.map_err(|e| e.at(&format!("Bundle.entry[{i}]")))?),
-            (None, _) => Ok(Reply { status: 200, ..Reply::default() }),
+            (None, Method::Get) => Ok(get(service, base, entry, handling)
+                .await
+                .map_err(|e| e.at(&format!("Bundle.entry[{i}]")))?),
+            (None, _) => Ok(Reply {
+                status: 200,
+                ..Reply::default()
+            }),
         });
     }
-    Ok(Answer { replies, is_known_document: written.is_some_and(|w| w.is_known_document) })
+    Ok(Answer {
+        replies,
+        is_known_document: written.is_some_and(|w| w.is_known_document),
+    })
 }
 
 async fn get(service: &Service, base: &str, entry: &Entry<'_>, handling: Handling) -> Result<Reply, Outcome> {
     match (&entry.id, entry.path.split_once("/_history/")) {
         (Some(id), Some((_, version))) => read::vread(service, &entry.type_name, id, version).await,
         (Some(id), None) => read::read(service, &entry.type_name, id).await,
-        (None, _) => search::search(service, base, &entry.type_name, entry.query.as_deref().unwrap_or(""), None, handling).await,
+        (None, _) => {
+            search::search(
+                service,
+                base,
+                &entry.type_name,
+                entry.query.as_deref().unwrap_or(""),
+                None,
+                handling,
+            )
+            .await
+        }
     }
 }
 
@@ -271,7 +320,17 @@ async fn batch(service: &Service, base: &str, bundle: Value<'_>, wanted: Return,
         .buffered(BATCH_CONCURRENCY)
         .collect()
         .await;
-    answer_bundle(service, base, "batch-response", &Answer { replies, is_known_document: false }, wanted).await
+    answer_bundle(
+        service,
+        base,
+        "batch-response",
+        &Answer {
+            replies,
+            is_known_document: false,
+        },
+        wanted,
+    )
+    .await
 }
 
 async fn batch_entry(service: &Service, base: &str, entry: &Entry<'_>, handling: Handling) -> Result<Reply, Outcome> {
@@ -281,7 +340,9 @@ async fn batch_entry(service: &Service, base: &str, entry: &Entry<'_>, handling:
         (Method::Get, ..) => get(service, base, entry, handling).await,
         (Method::Post, ..) => write::create(service, type_name, body, entry.if_none_exist.as_deref()).await,
         (Method::Put, Some(id), _) => write::update(service, type_name, id, body, entry.precondition).await,
-        (Method::Put, None, query) => write::conditional_update(service, type_name, query.as_deref().unwrap_or(""), body, entry.precondition).await,
+        (Method::Put, None, query) => {
+            write::conditional_update(service, type_name, query.as_deref().unwrap_or(""), body, entry.precondition).await
+        }
         (Method::Delete, Some(id), _) => write::delete(service, type_name, id, entry.precondition).await,
         (Method::Delete, None, query) => write::conditional_delete(service, type_name, query.as_deref().unwrap_or("")).await,
     }
@@ -289,13 +350,22 @@ async fn batch_entry(service: &Service, base: &str, entry: &Entry<'_>, handling:
 
 async fn answer_bundle(service: &Service, base: &str, bundle_type: &str, answer: &Answer, wanted: Return) -> Result<Reply, Outcome> {
     let mut out = String::with_capacity(answer.replies.len() * 200);
-    let _ = write!(out, "{{\"resourceType\":\"Bundle\",\"id\":\"{}\",\"type\":\"{bundle_type}\"", service.store.clock.new_id());
+    let _ = write!(
+        out,
+        "{{\"resourceType\":\"Bundle\",\"id\":\"{}\",\"type\":\"{bundle_type}\"",
+        service.store.clock.new_id()
+    );
     for (i, reply) in answer.replies.iter().enumerate() {
         out.push_str(if i == 0 { ",\"entry\":[{" } else { ",{" });
         match reply {
             Ok(reply) => push_reply(base, reply, answer.is_known_document, wanted, &mut out),
             Err(outcome) => {
-                let _ = write!(out, "\"response\":{{\"status\":\"{}\",\"outcome\":{}}}", status_line(outcome.status()), outcome.to_json());
+                let _ = write!(
+                    out,
+                    "\"response\":{{\"status\":\"{}\",\"outcome\":{}}}",
+                    status_line(outcome.status()),
+                    outcome.to_json()
+                );
             }
         }
         out.push('}');
@@ -325,7 +395,12 @@ fn push_reply(base: &str, reply: &Reply, is_known_document: bool, wanted: Return
     }
     if is_known_document {
         let text = "The document is here already, with this content: nothing was changed".to_owned();
-        let issue = Issue { severity: Severity::Information, code: "duplicate", expression: String::new(), text };
+        let issue = Issue {
+            severity: Severity::Information,
+            code: "duplicate",
+            expression: String::new(),
+            text,
+        };
         let _ = write!(out, ",\"outcome\":{}", crate::outcome::operation_outcome(&[issue]));
     }
     out.push('}');

@@ -48,14 +48,20 @@ pub fn bundle_type(bundle: Value<'_>) -> Result<BundleType, Outcome> {
     match bundle.get_str("type").as_deref() {
         Some("transaction") => Ok(BundleType::Transaction),
         Some("batch") => Ok(BundleType::Batch),
-        _ => Err(Outcome::invalid("The type of the Bundle must be transaction or batch").with_code("value").at("Bundle.type")),
+        _ => Err(Outcome::invalid("The type of the Bundle must be transaction or batch")
+            .with_code("value")
+            .at("Bundle.type")),
     }
 }
 
 /// Reads the entries. Each is read on its own; a transaction refuses the first error, a batch answers it in its place.
 pub fn entries<'d>(bundle: Value<'d>, base: &str, entries_max: usize) -> Result<Vec<Result<Entry<'d>, Outcome>>, Outcome> {
     let Some(list) = bundle.get("entry") else { return Ok(Vec::new()) };
-    let entries: Vec<_> = list.items().enumerate().map(|(i, entry)| read_entry(entry, base).map_err(|e| e.at(&format!("Bundle.entry[{i}]")))).collect();
+    let entries: Vec<_> = list
+        .items()
+        .enumerate()
+        .map(|(i, entry)| read_entry(entry, base).map_err(|e| e.at(&format!("Bundle.entry[{i}]"))))
+        .collect();
     if entries.len() > entries_max {
         let text = format!("A Bundle has at most {entries_max} entries (bundle.entries_max)");
         return Err(Outcome::new(Category::TooLarge, "too-costly", text).at("Bundle.entry"));
@@ -64,7 +70,11 @@ pub fn entries<'d>(bundle: Value<'d>, base: &str, entries_max: usize) -> Result<
 }
 
 fn read_entry<'d>(entry: Value<'d>, base: &str) -> Result<Entry<'d>, Outcome> {
-    let request = entry.get("request").ok_or_else(|| Outcome::invalid("An entry needs a request with method and url").with_code("required").at("request"))?;
+    let request = entry.get("request").ok_or_else(|| {
+        Outcome::invalid("An entry needs a request with method and url")
+            .with_code("required")
+            .at("request")
+    })?;
     let text = |name: &str| request.get_str(name).map(|t| t.into_owned());
     let method = match text("method").as_deref() {
         Some("GET") => Method::Get,
@@ -72,7 +82,11 @@ fn read_entry<'d>(entry: Value<'d>, base: &str) -> Result<Entry<'d>, Outcome> {
         Some("PUT") => Method::Put,
         Some("DELETE") => Method::Delete,
         Some("PATCH" | "HEAD") => return Err(Outcome::not_supported("PATCH and HEAD entries are not supported yet").at("request.method")),
-        _ => return Err(Outcome::invalid("The method is GET, POST, PUT or DELETE").with_code("value").at("request.method")),
+        _ => {
+            return Err(Outcome::invalid("The method is GET, POST, PUT or DELETE")
+                .with_code("value")
+                .at("request.method"));
+        }
     };
     let url = text("url").ok_or_else(|| Outcome::invalid("A request needs a url").with_code("required").at("request.url"))?;
     let relative = url.strip_prefix(base).unwrap_or(&url).trim_start_matches('/');
@@ -105,12 +119,16 @@ fn check(entry: &Entry<'_>) -> Result<(), Outcome> {
     match entry.method {
         Method::Get => return Ok(()),
         Method::Post if entry.id.is_some() || entry.query.is_some() => return wrong_url("The url of a POST is a resource type"),
-        Method::Put | Method::Delete if entry.id.is_none() && entry.query.is_none() => return wrong_url("The url is [type]/[id] or [type]?[criteria]"),
+        Method::Put | Method::Delete if entry.id.is_none() && entry.query.is_none() => {
+            return wrong_url("The url is [type]/[id] or [type]?[criteria]");
+        }
         _ => {}
     }
     match (entry.method, entry.resource) {
         (Method::Post | Method::Put, None) => Err(Outcome::invalid("The entry needs a resource").with_code("required").at("resource")),
-        (Method::Post | Method::Put, Some(resource)) if !is_type(resource, &entry.type_name) => wrong_url("The url names another type than the resource"),
+        (Method::Post | Method::Put, Some(resource)) if !is_type(resource, &entry.type_name) => {
+            wrong_url("The url names another type than the resource")
+        }
         _ => Ok(()),
     }
 }
@@ -133,10 +151,12 @@ pub fn precondition(if_match: Option<&str>, if_none_match: Option<&str>) -> Resu
 pub fn check_full_urls(entries: &[Entry<'_>]) -> Result<(), Outcome> {
     let mut seen = HashSet::new();
     for (i, entry) in entries.iter().enumerate() {
-        if let Some(full_url) = &entry.full_url {
-            if !seen.insert(full_url) {
-                return Err(Outcome::invalid("Two entries have the same fullUrl").with_code("duplicate").at(&format!("Bundle.entry[{i}].fullUrl")));
-            }
+        if let Some(full_url) = &entry.full_url
+            && !seen.insert(full_url)
+        {
+            return Err(Outcome::invalid("Two entries have the same fullUrl")
+                .with_code("duplicate")
+                .at(&format!("Bundle.entry[{i}].fullUrl")));
         }
     }
     Ok(())
@@ -146,12 +166,12 @@ pub fn check_full_urls(entries: &[Entry<'_>]) -> Result<(), Outcome> {
 pub fn link_names(entry: &Entry<'_>) -> Vec<String> {
     let Some(full_url) = &entry.full_url else { return Vec::new() };
     let mut names = vec![full_url.clone()];
-    if let Some((before, id)) = full_url.rsplit_once('/') {
-        if let Some((_, type_name)) = before.rsplit_once('/') {
-            let relative = format!("{type_name}/{id}");
-            if type_name == entry.type_name && local_reference(&relative).is_some() {
-                names.push(relative);
-            }
+    if let Some((before, id)) = full_url.rsplit_once('/')
+        && let Some((_, type_name)) = before.rsplit_once('/')
+    {
+        let relative = format!("{type_name}/{id}");
+        if type_name == entry.type_name && local_reference(&relative).is_some() {
+            names.push(relative);
         }
     }
     names

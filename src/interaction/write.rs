@@ -25,9 +25,16 @@ pub async fn create(service: &Service, type_name: &str, body: &[u8], unless: Opt
     let type_number = service.type_number(type_name)?;
     let document = parse_json(body)?;
     let remarks = check(service, type_name, document.root())?;
-    let unless = unless.map(|query| criteria(service, type_name, query, Some(document.root()))).transpose()?;
+    let unless = unless
+        .map(|query| criteria(service, type_name, query, Some(document.root())))
+        .transpose()?;
     let content = ready(service, type_number, document.root());
-    let op = Op::Create { type_number, id: service.store.clock.new_id(), content, unless };
+    let op = Op::Create {
+        type_number,
+        id: service.store.clock.new_id(),
+        content,
+        unless,
+    };
     apply(service, op, remarks).await
 }
 
@@ -39,30 +46,70 @@ pub async fn update(service: &Service, type_name: &str, id: &str, body: &[u8], p
     match document.root().get_str("id") {
         Some(of_body) if of_body == id => {}
         Some(_) => return Err(Outcome::invalid("The id of the body is not the id of the URL").at(&format!("{type_name}.id"))),
-        None => return Err(Outcome::invalid("An update needs the id in the body too, the same as in the URL").at(&format!("{type_name}.id"))),
+        None => {
+            return Err(Outcome::invalid("An update needs the id in the body too, the same as in the URL").at(&format!("{type_name}.id")));
+        }
     }
     let remarks = check(service, type_name, document.root())?;
     let content = ready(service, type_number, document.root());
-    apply(service, Op::Update { type_number, target: Target::Id(id.to_owned()), content, precondition }, remarks).await
+    apply(
+        service,
+        Op::Update {
+            type_number,
+            target: Target::Id(id.to_owned()),
+            content,
+            precondition,
+        },
+        remarks,
+    )
+    .await
 }
 
 /// `PUT [type]?[criteria]`. Without a match the resource is created, under the body's id if it has one.
-pub async fn conditional_update(service: &Service, type_name: &str, query: &str, body: &[u8], precondition: Precondition) -> Result<Reply, Outcome> {
+pub async fn conditional_update(
+    service: &Service,
+    type_name: &str,
+    query: &str,
+    body: &[u8],
+    precondition: Precondition,
+) -> Result<Reply, Outcome> {
     let type_number = service.type_number(type_name)?;
     let document = parse_json(body)?;
     let remarks = check(service, type_name, document.root())?;
     let criteria = criteria(service, type_name, query, Some(document.root()))?;
-    let id = document.root().get_str("id").map_or_else(|| service.store.clock.new_id(), |id| id.into_owned());
+    let id = document
+        .root()
+        .get_str("id")
+        .map_or_else(|| service.store.clock.new_id(), |id| id.into_owned());
     check_id(&id)?;
     let content = ready(service, type_number, document.root());
-    apply(service, Op::Update { type_number, target: Target::Matching(criteria, id), content, precondition }, remarks).await
+    apply(
+        service,
+        Op::Update {
+            type_number,
+            target: Target::Matching(criteria, id),
+            content,
+            precondition,
+        },
+        remarks,
+    )
+    .await
 }
 
 /// `DELETE [type]/[id]`.
 pub async fn delete(service: &Service, type_name: &str, id: &str, precondition: Precondition) -> Result<Reply, Outcome> {
     let type_number = service.type_number(type_name)?;
     check_id(id)?;
-    apply(service, Op::Delete { type_number, target: Target::Id(id.to_owned()), precondition }, Vec::new()).await
+    apply(
+        service,
+        Op::Delete {
+            type_number,
+            target: Target::Id(id.to_owned()),
+            precondition,
+        },
+        Vec::new(),
+    )
+    .await
 }
 
 /// `DELETE [type]?[criteria]`: the one match.
@@ -70,7 +117,16 @@ pub async fn conditional_delete(service: &Service, type_name: &str, query: &str)
     let type_number = service.type_number(type_name)?;
     let criteria = criteria(service, type_name, query, None)?;
     let target = Target::Matching(criteria, String::new());
-    apply(service, Op::Delete { type_number, target, precondition: Precondition::None }, Vec::new()).await
+    apply(
+        service,
+        Op::Delete {
+            type_number,
+            target,
+            precondition: Precondition::None,
+        },
+        Vec::new(),
+    )
+    .await
 }
 
 /// `POST [type]/$validate`: the issues, without storing anything. `profile` asks for one profile more.
@@ -78,7 +134,11 @@ pub fn validate(service: &Service, type_name: &str, body: &[u8], profile: Option
     service.type_number(type_name)?;
     let document = parse_json(body)?;
     let root = document.root();
-    let resource = if is_type(root, "Parameters") { parameter_resource(root).unwrap_or(root) } else { root };
+    let resource = if is_type(root, "Parameters") {
+        parameter_resource(root).unwrap_or(root)
+    } else {
+        root
+    };
     check_type(type_name, resource)?;
     let mut issues = service.validator.validate(resource);
     if let Some(profile) = profile {
@@ -87,7 +147,12 @@ pub fn validate(service: &Service, type_name: &str, body: &[u8], profile: Option
     }
     if issues.is_empty() {
         let text = "No issues: the resource is valid FHIR R4 and follows the profiles it was checked against".to_owned();
-        issues.push(Issue { severity: Severity::Information, code: "informational", expression: String::new(), text });
+        issues.push(Issue {
+            severity: Severity::Information,
+            code: "informational",
+            expression: String::new(),
+            text,
+        });
     }
     Ok(Reply::with_body(crate::outcome::operation_outcome(&issues)))
 }
@@ -128,7 +193,11 @@ async fn apply(service: &Service, op: Op, remarks: Vec<Issue>) -> Result<Reply, 
     let mut reply = service.writer.apply(Unit::single(op)).await?;
     let applied = reply.applied.pop().ok_or_else(|| Outcome::internal("a unit without a result"))?;
     let body = service.applied_json(&applied).await?;
-    Ok(Reply { body, remarks, ..reply_of(service, &applied) })
+    Ok(Reply {
+        body,
+        remarks,
+        ..reply_of(service, &applied)
+    })
 }
 
 /// Status and headers of what became of an operation.

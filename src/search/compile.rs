@@ -26,7 +26,11 @@ pub struct Compiler {
 
 impl Compiler {
     pub fn new(policy: Policy) -> Compiler {
-        Compiler { sql: Sql::default(), policy, aliases: 0 }
+        Compiler {
+            sql: Sql::default(),
+            policy,
+            aliases: 0,
+        }
     }
 
     /// Writes `from resource rN where <policy> and <condition>`; returns the alias.
@@ -65,7 +69,11 @@ impl Compiler {
             }
             Condition::Terms(terms) => self.terms(alias, terms),
             Condition::Ids(hashes) => {
-                self.sql.push(alias).push(".self_hash = any(").bind(Arg::Ints(hashes.clone())).push(")");
+                self.sql
+                    .push(alias)
+                    .push(".self_hash = any(")
+                    .bind(Arg::Ints(hashes.clone()))
+                    .push(")");
             }
             Condition::PrimaryDate(number, prefix, range) => self.primary_date(alias, *number, *prefix, *range),
             Condition::Date(keys, prefix, range) => {
@@ -130,7 +138,11 @@ impl Compiler {
 
     /// `rid in (select rid from table where key = $n and `, left open.
     fn side_table(&mut self, alias: &str, table: &str, keys: &[i32]) {
-        self.sql.push(alias).push(".rid in (select rid from ").push(table).push(" where key = any(");
+        self.sql
+            .push(alias)
+            .push(".rid in (select rid from ")
+            .push(table)
+            .push(" where key = any(");
         self.sql.bind(Arg::Keys(keys.to_vec())).push(") and ");
     }
 
@@ -145,11 +157,38 @@ impl Compiler {
         let sql = &mut self.sql;
         match prefix {
             Prefix::Eq => sql.push(low).push(" >= ").bind(from).push(" and ").push(high).push(" <= ").bind(to),
-            Prefix::Ne => sql.push("(").push(low).push(" < ").bind(from).push(" or ").push(high).push(" > ").bind(to).push(")"),
+            Prefix::Ne => sql
+                .push("(")
+                .push(low)
+                .push(" < ")
+                .bind(from)
+                .push(" or ")
+                .push(high)
+                .push(" > ")
+                .bind(to)
+                .push(")"),
             Prefix::Gt => sql.push(high).push(" > ").bind(to),
             Prefix::Lt => sql.push(low).push(" < ").bind(from),
-            Prefix::Ge => sql.push("(").push(low).push(" >= ").bind(from).push(" or ").push(high).push(" > ").bind(to).push(")"),
-            Prefix::Le => sql.push("(").push(low).push(" < ").bind(from).push(" or ").push(high).push(" <= ").bind(to).push(")"),
+            Prefix::Ge => sql
+                .push("(")
+                .push(low)
+                .push(" >= ")
+                .bind(from)
+                .push(" or ")
+                .push(high)
+                .push(" > ")
+                .bind(to)
+                .push(")"),
+            Prefix::Le => sql
+                .push("(")
+                .push(low)
+                .push(" < ")
+                .bind(from)
+                .push(" or ")
+                .push(high)
+                .push(" <= ")
+                .bind(to)
+                .push(")"),
             Prefix::Sa => sql.push(low).push(" >= ").bind(to),
             Prefix::Eb => sql.push(high).push(" <= ").bind(from),
             Prefix::Ap => sql.push(low).push(" < ").bind(to).push(" and ").push(high).push(" > ").bind(from),
@@ -158,15 +197,38 @@ impl Compiler {
 
     fn primary_date(&mut self, alias: &str, number: i16, prefix: Prefix, range: Range) {
         let (low, high) = (format!("{alias}.date_low"), format!("{alias}.date_high"));
-        self.sql.push("(").push(alias).push(".type = ").bind(Arg::Int(i64::from(number))).push("::smallint and ");
+        self.sql
+            .push("(")
+            .push(alias)
+            .push(".type = ")
+            .bind(Arg::Int(i64::from(number)))
+            .push("::smallint and ");
         if matches!(prefix, Prefix::Gt | Prefix::Ge) {
             // Narrow rows by the index on their beginning, wide ones by their own.
-            self.sql.push("((").push(&low).push(" > ").bind(Arg::Int(range.low)).push(" - ").push(WIDE).push(" and ");
+            self.sql
+                .push("(")
+                .push(&low)
+                .push(" > ")
+                .bind(Arg::Int(range.low))
+                .push(" - ")
+                .push(WIDE)
+                .push(" or ");
+            self.sql
+                .push(&high)
+                .push(" - ")
+                .push(&low)
+                .push(" > ")
+                .push(WIDE)
+                .push(" and ")
+                .push(&high)
+                .push(" > ")
+                .bind(Arg::Int(range.low))
+                .push(")");
+            // The exact comparison says little more than that. Written so, the planner takes it to let nearly all rows pass, instead of
+            // counting the same bound twice and expecting too few rows to walk the index in order of date (docs/adr/0001-storage.md).
+            self.sql.push(" and nullif(");
             self.date(&low, &high, prefix, range);
-            self.sql.push(") or (").push(&high).push(" - ").push(&low).push(" > ").push(WIDE).push(" and ");
-            self.sql.push(&high).push(" > ").bind(Arg::Int(range.low)).push(" and ");
-            self.date(&low, &high, prefix, range);
-            self.sql.push("))");
+            self.sql.push(", false) is not unknown");
         } else {
             self.date(&low, &high, prefix, range);
         }
@@ -175,12 +237,33 @@ impl Compiler {
 
     fn last_updated(&mut self, alias: &str, number: i16, prefix: Prefix, low: DateTime<Utc>, high: DateTime<Utc>) {
         let column = format!("{alias}.updated");
-        self.sql.push("(").push(alias).push(".type = ").bind(Arg::Int(i64::from(number))).push("::smallint and ");
+        self.sql
+            .push("(")
+            .push(alias)
+            .push(".type = ")
+            .bind(Arg::Int(i64::from(number)))
+            .push("::smallint and ");
         let (from, to) = (Arg::Instant(low), Arg::Instant(high));
         let sql = &mut self.sql;
         match prefix {
-            Prefix::Eq | Prefix::Ap => sql.push(&column).push(" >= ").bind(from).push(" and ").push(&column).push(" < ").bind(to),
-            Prefix::Ne => sql.push("(").push(&column).push(" < ").bind(from).push(" or ").push(&column).push(" >= ").bind(to).push(")"),
+            Prefix::Eq | Prefix::Ap => sql
+                .push(&column)
+                .push(" >= ")
+                .bind(from)
+                .push(" and ")
+                .push(&column)
+                .push(" < ")
+                .bind(to),
+            Prefix::Ne => sql
+                .push("(")
+                .push(&column)
+                .push(" < ")
+                .bind(from)
+                .push(" or ")
+                .push(&column)
+                .push(" >= ")
+                .bind(to)
+                .push(")"),
             Prefix::Gt | Prefix::Sa => sql.push(&column).push(" >= ").bind(to),
             Prefix::Ge => sql.push(&column).push(" >= ").bind(from),
             Prefix::Lt | Prefix::Eb => sql.push(&column).push(" < ").bind(from),
@@ -215,7 +298,10 @@ impl Compiler {
             Prefix::Eb => sql.push("high < ").bind(exact),
             Prefix::Ap => {
                 let tenth = value.abs() / 10.0;
-                sql.push("low <= ").bind(Arg::Float(value + tenth)).push(" and high >= ").bind(Arg::Float(value - tenth))
+                sql.push("low <= ")
+                    .bind(Arg::Float(value + tenth))
+                    .push(" and high >= ")
+                    .bind(Arg::Float(value - tenth))
             }
         };
         self.sql.push(")");
@@ -223,7 +309,11 @@ impl Compiler {
 
     fn chain(&mut self, alias: &str, salts: &[i64], inner: &Condition) {
         let target = self.upcoming_alias();
-        self.sql.push(alias).push(".terms && (select array_agg(").push(&target).push(".self_hash # ");
+        self.sql
+            .push(alias)
+            .push(".terms && (select array_agg(")
+            .push(&target)
+            .push(".self_hash # ");
         let and = self.salts(salts);
         self.sql.push(")");
         self.resource_and(and, inner);
@@ -232,7 +322,12 @@ impl Compiler {
 
     fn has(&mut self, alias: &str, salts: &[i64], inner: &Condition) {
         let source = self.upcoming_alias();
-        self.sql.push(alias).push(".self_hash in (select unnest(").push(&source).push(".terms[1:").push(&source);
+        self.sql
+            .push(alias)
+            .push(".self_hash in (select unnest(")
+            .push(&source)
+            .push(".terms[1:")
+            .push(&source);
         self.sql.push(".reference_terms]) # ");
         let and = self.salts(salts);
         self.resource_and(and, inner);
@@ -282,13 +377,23 @@ mod tests {
     fn check(condition: Condition, text: &str, args: Vec<Arg>) {
         let mut compiler = Compiler::new(Policy::NotWithdrawn);
         compiler.resource(&condition);
-        assert_eq!(compiler.sql, Sql { text: text.to_owned(), args });
+        assert_eq!(
+            compiler.sql,
+            Sql {
+                text: text.to_owned(),
+                args
+            }
+        );
     }
 
     #[test]
     fn terms_that_all_must_hold_are_one_containment() {
         check(
-            Condition::All(vec![Condition::Terms(vec![1]), Condition::Terms(vec![2]), Condition::Terms(vec![3, 4])]),
+            Condition::All(vec![
+                Condition::Terms(vec![1]),
+                Condition::Terms(vec![2]),
+                Condition::Terms(vec![3, 4]),
+            ]),
             " from resource r0 where r0.state = 0 and (r0.terms @> $1 and r0.terms && $2)",
             vec![Arg::Ints(vec![1, 2]), Arg::Ints(vec![3, 4])],
         );

@@ -94,7 +94,7 @@ impl Condition {
         }
     }
 
-    pub fn not(condition: Condition) -> Condition {
+    pub fn negated(condition: Condition) -> Condition {
         Condition::Not(Box::new(condition))
     }
 }

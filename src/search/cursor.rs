@@ -29,7 +29,9 @@ pub struct CursorKey(Aes256GcmSiv);
 impl CursorKey {
     /// `key` has 32 bytes. Errors: 500 if it has not.
     pub fn new(key: &[u8]) -> Result<CursorKey, Outcome> {
-        Aes256GcmSiv::new_from_slice(key).map(CursorKey).map_err(|_| Outcome::internal("the cursor key has not 32 bytes"))
+        Aes256GcmSiv::new_from_slice(key)
+            .map(CursorKey)
+            .map_err(|_| Outcome::internal("the cursor key has not 32 bytes"))
     }
 
     pub fn seal(&self, cursor: &Cursor) -> String {
@@ -61,7 +63,12 @@ mod tests {
     #[test]
     fn a_cursor_opens_only_whole_and_for_its_own_query() {
         let key = CursorKey::new(&[7; 32]).expect("key");
-        let cursor = Cursor { query: 5, is_without_key: false, keys: vec![Some("a".into()), None], rid: 42 };
+        let cursor = Cursor {
+            query: 5,
+            is_without_key: false,
+            keys: vec![Some("a".into()), None],
+            rid: 42,
+        };
         let sealed = key.seal(&cursor);
         assert_eq!(key.open(&sealed, 5), Ok(cursor));
         assert!(key.open(&sealed, 6).is_err());

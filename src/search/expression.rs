@@ -26,7 +26,10 @@ pub struct Path {
 
 /// The alternatives of an expression. Errors: what could not be read.
 pub fn parse(expression: &str) -> Result<Vec<Path>, String> {
-    split_union(expression).into_iter().map(|part| parse_path(part.trim()).map_err(|e| format!("{e} in {expression:?}"))).collect()
+    split_union(expression)
+        .into_iter()
+        .map(|part| parse_path(part.trim()).map_err(|e| format!("{e} in {expression:?}")))
+        .collect()
 }
 
 fn split_union(expression: &str) -> Vec<&str> {
@@ -67,7 +70,13 @@ fn parse_path(text: &str) -> Result<Path, String> {
             let after = &text[end..];
             match after.strip_prefix(" as ") {
                 Some(datatype) => return parse_path(&format!("({root} as {datatype})")),
-                None => (Path { root: root.to_owned(), steps: Vec::new() }, after),
+                None => (
+                    Path {
+                        root: root.to_owned(),
+                        steps: Vec::new(),
+                    },
+                    after,
+                ),
             }
         }
     };
@@ -137,7 +146,11 @@ fn function(name: &str, argument: &str) -> Result<Step, String> {
                 return Ok(Step::ResolveIs(type_name.trim().to_owned()));
             }
             let (member, value) = argument.split_once('=').ok_or("unknown condition")?;
-            let value = value.trim().strip_prefix('\'').and_then(|v| v.strip_suffix('\'')).ok_or("unknown condition")?;
+            let value = value
+                .trim()
+                .strip_prefix('\'')
+                .and_then(|v| v.strip_suffix('\''))
+                .ok_or("unknown condition")?;
             Ok(Step::Where(member.trim().to_owned(), value.to_owned()))
         }
         _ => Err(format!("unknown function {name}")),
@@ -156,16 +169,56 @@ mod tests {
     fn the_forms_that_r4_uses_are_read() {
         for (text, root, steps) in [
             ("Patient.name.given", "Patient", vec![field("name"), field("given")]),
-            ("(Observation.value as Quantity)", "Observation", vec![field("value"), Step::As("Quantity".into())]),
-            ("Observation.value as string", "Observation", vec![field("value"), Step::As("string".into())]),
-            ("AuditEvent.agent.who.where(resolve() is Patient)", "AuditEvent", vec![field("agent"), field("who"), Step::ResolveIs("Patient".into())]),
-            ("Patient.telecom.where(system='phone')", "Patient", vec![field("telecom"), Step::Where("system".into(), "phone".into())]),
-            ("Bundle.entry[0].resource", "Bundle", vec![field("entry"), Step::Index(0), field("resource")]),
+            (
+                "(Observation.value as Quantity)",
+                "Observation",
+                vec![field("value"), Step::As("Quantity".into())],
+            ),
+            (
+                "Observation.value as string",
+                "Observation",
+                vec![field("value"), Step::As("string".into())],
+            ),
+            (
+                "AuditEvent.agent.who.where(resolve() is Patient)",
+                "AuditEvent",
+                vec![field("agent"), field("who"), Step::ResolveIs("Patient".into())],
+            ),
+            (
+                "Patient.telecom.where(system='phone')",
+                "Patient",
+                vec![field("telecom"), Step::Where("system".into(), "phone".into())],
+            ),
+            (
+                "Bundle.entry[0].resource",
+                "Bundle",
+                vec![field("entry"), Step::Index(0), field("resource")],
+            ),
             ("value.as(Quantity)", "value", vec![Step::As("Quantity".into())]),
-            ("(Group.characteristic.value as CodeableConcept).text", "Group", vec![field("characteristic"), field("value"), Step::As("CodeableConcept".into()), field("text")]),
-            ("Patient.deceased.exists() and Patient.deceased != false", "Patient", vec![field("deceased"), Step::PresentAndNotFalse]),
+            (
+                "(Group.characteristic.value as CodeableConcept).text",
+                "Group",
+                vec![
+                    field("characteristic"),
+                    field("value"),
+                    Step::As("CodeableConcept".into()),
+                    field("text"),
+                ],
+            ),
+            (
+                "Patient.deceased.exists() and Patient.deceased != false",
+                "Patient",
+                vec![field("deceased"), Step::PresentAndNotFalse],
+            ),
         ] {
-            assert_eq!(parse(text), Ok(vec![Path { root: root.to_owned(), steps }]), "{text}");
+            assert_eq!(
+                parse(text),
+                Ok(vec![Path {
+                    root: root.to_owned(),
+                    steps
+                }]),
+                "{text}"
+            );
         }
         assert_eq!(parse("A.b | (A.c as dateTime)").map(|p| p.len()), Ok(2));
     }

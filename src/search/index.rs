@@ -4,6 +4,7 @@
 //! a reference term is `salt # target`, and `#` (XOR) undoes itself. Spec: <https://hl7.org/fhir/R4/search.html>.
 
 use crate::fhir::datetime;
+use crate::fhir::definitions::model::SearchParameterKind;
 use crate::fhir::identity::local_reference;
 use crate::fhir::identity::reference_hash;
 use crate::fhir::identity::referenced_type;
@@ -15,7 +16,6 @@ use crate::search::parameters::Datatype;
 use crate::search::parameters::Edge;
 use crate::search::parameters::Extract;
 use crate::search::parameters::TypeParameters;
-use crate::fhir::definitions::model::SearchParameterKind;
 use std::borrow::Cow;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
@@ -119,9 +119,19 @@ pub fn normalise(text: &str) -> String {
 
 /// Finds everything that the index holds of a resource.
 pub fn index(parameters: &TypeParameters, resource: Value<'_>) -> IndexEntry {
-    let mut indexer = Indexer { parameters, entry: IndexEntry::default(), references: Vec::new(), tokens: vec![type_term(parameters.number)] };
+    let mut indexer = Indexer {
+        parameters,
+        entry: IndexEntry::default(),
+        references: Vec::new(),
+        tokens: vec![type_term(parameters.number)],
+    };
     indexer.walk(0, resource);
-    let Indexer { mut entry, mut references, mut tokens, .. } = indexer;
+    let Indexer {
+        mut entry,
+        mut references,
+        mut tokens,
+        ..
+    } = indexer;
     references.sort_unstable();
     references.dedup();
     tokens.sort_unstable();
@@ -162,7 +172,10 @@ impl<'p> Indexer<'p> {
     fn follow(&mut self, edge: &Edge, member: Value<'_>) {
         for (i, item) in member.items().enumerate() {
             let is_wanted = edge.index.is_none_or(|index| index == i)
-                && edge.condition.as_ref().is_none_or(|(name, value)| item.get_str(name).is_some_and(|v| v == value.as_str()));
+                && edge
+                    .condition
+                    .as_ref()
+                    .is_none_or(|(name, value)| item.get_str(name).is_some_and(|v| v == value.as_str()));
             if is_wanted && !item.is_null() {
                 self.walk(edge.node, item);
             }
@@ -190,7 +203,11 @@ impl<'p> Indexer<'p> {
             Datatype::ContactPoint => self.put_token(extract, value.get_str("use").as_deref(), &value.get_str("value")?),
             Datatype::Text => self.put_string(extract, &value.as_str()?),
             Datatype::HumanName => self.put_strings(extract, value, &["text", "family", "given", "prefix", "suffix"]),
-            Datatype::Address => self.put_strings(extract, value, &["text", "line", "city", "district", "state", "postalCode", "country"]),
+            Datatype::Address => self.put_strings(
+                extract,
+                value,
+                &["text", "line", "city", "district", "state", "postalCode", "country"],
+            ),
             Datatype::Uri => self.put_uri(extract, &value.as_str()?),
             Datatype::Reference => self.put_reference(extract, value),
             Datatype::Resource => {
@@ -217,7 +234,13 @@ impl<'p> Indexer<'p> {
                 let unit = value.get("origin")?;
                 let low = number(value, "lowerLimit").unwrap_or(origin);
                 let high = number(value, "upperLimit").unwrap_or(origin);
-                self.put_quantity(extract, unit.get_str("system").as_deref(), unit.get_str("code").as_deref(), low, high)
+                self.put_quantity(
+                    extract,
+                    unit.get_str("system").as_deref(),
+                    unit.get_str("code").as_deref(),
+                    low,
+                    high,
+                )
             }
         }
     }
@@ -300,14 +323,17 @@ impl<'p> Indexer<'p> {
             self.references.push(reference_term(extract.salt, target));
             found = Some(());
         }
-        if let Some(identifier) = value.get("identifier") {
-            if let Some(text) = identifier.get_str("value").filter(|_| extract.target.is_none() || found.is_some() || wanted("")) {
-                self.tokens.push(term(extract.salt, Token::IdentifierValue(&text)));
-                if let Some(system) = identifier.get_str("system") {
-                    self.tokens.push(term(extract.salt, Token::IdentifierSystemAndValue(&system, &text)));
-                }
-                found = Some(());
+        if let Some(identifier) = value.get("identifier")
+            && let Some(text) = identifier
+                .get_str("value")
+                .filter(|_| extract.target.is_none() || found.is_some() || wanted(""))
+        {
+            self.tokens.push(term(extract.salt, Token::IdentifierValue(&text)));
+            if let Some(system) = identifier.get_str("system") {
+                self.tokens
+                    .push(term(extract.salt, Token::IdentifierSystemAndValue(&system, &text)));
             }
+            found = Some(());
         }
         found
     }
@@ -326,7 +352,10 @@ impl<'p> Indexer<'p> {
         let events = value.get("event").into_iter().flat_map(|event| event.items());
         let events = events.filter_map(|e| e.as_str().and_then(|text| datetime::range(&text)));
         let bounds = value.get("repeat").and_then(|repeat| repeat.get("boundsPeriod")).and_then(period);
-        let outer = events.chain(bounds).reduce(|a, b| datetime::Range { low: a.low.min(b.low), high: a.high.max(b.high) });
+        let outer = events.chain(bounds).reduce(|a, b| datetime::Range {
+            low: a.low.min(b.low),
+            high: a.high.max(b.high),
+        });
         self.put_date(extract, outer?)
     }
 
@@ -347,7 +376,13 @@ impl<'p> Indexer<'p> {
         let bound = |side: Option<Value<'_>>, missing| side.and_then(|s| number(s, "value")).unwrap_or(missing);
         let system = unit.get_str("system");
         let code = unit.get_str("code").or_else(|| unit.get_str("unit"));
-        self.put_quantity(extract, system.as_deref(), code.as_deref(), bound(low, f64::NEG_INFINITY), bound(high, f64::INFINITY))
+        self.put_quantity(
+            extract,
+            system.as_deref(),
+            code.as_deref(),
+            bound(low, f64::NEG_INFINITY),
+            bound(high, f64::INFINITY),
+        )
     }
 
     fn put_quantity(&mut self, extract: &Extract, system: Option<&str>, code: Option<&str>, low: f64, high: f64) -> Option<()> {
@@ -355,7 +390,13 @@ impl<'p> Indexer<'p> {
             (Some(system), Some(code)) => unit_hash(system, code),
             _ => 0,
         };
-        self.entry.quantities.push(QuantityEntry { key: extract.key, unit, code: code.map_or(0, unit_code_hash), low, high });
+        self.entry.quantities.push(QuantityEntry {
+            key: extract.key,
+            unit,
+            code: code.map_or(0, unit_code_hash),
+            low,
+            high,
+        });
         Some(())
     }
 }
@@ -379,7 +420,10 @@ fn period(value: Value<'_>) -> Option<datetime::Range> {
     if start.is_none() && end.is_none() {
         return None;
     }
-    Some(datetime::Range { low: start.map_or(datetime::FAR_PAST, |r| r.low), high: end.map_or(datetime::FAR_FUTURE, |r| r.high) })
+    Some(datetime::Range {
+        low: start.map_or(datetime::FAR_PAST, |r| r.low),
+        high: end.map_or(datetime::FAR_FUTURE, |r| r.high),
+    })
 }
 
 /// The URI itself and each of its beginnings that ends before a `/`, at most ten.
@@ -425,8 +469,15 @@ mod tests {
         assert_eq!(of("subject").salts, of("patient").salts, "the same path has the same salt");
         assert_eq!(of("code").salts[0], of("combo-code").salts[0]);
         assert_eq!(entry.date, datetime::range("2024-05"));
-        let quantity = entry.quantities.iter().find(|q| of("value-quantity").keys.contains(&q.key)).expect("quantity");
-        assert_eq!((quantity.low, quantity.unit), (107.5, unit_hash("http://unitsofmeasure.org", "mm[Hg]")));
+        let quantity = entry
+            .quantities
+            .iter()
+            .find(|q| of("value-quantity").keys.contains(&q.key))
+            .expect("quantity");
+        assert_eq!(
+            (quantity.low, quantity.unit),
+            (107.5, unit_hash("http://unitsofmeasure.org", "mm[Hg]"))
+        );
         for code in ["code", "subject", "patient", "date", "value-quantity"] {
             assert_ne!(entry.present & 1 << of(code).bit, 0, "{code}");
         }
@@ -435,7 +486,9 @@ mod tests {
 
     #[test]
     fn strings_are_compared_without_accents_and_case() {
-        let (registry, entry) = entry(r#"{"resourceType":"Patient","name":[{"family":"D'Àngelo  Rossi","given":["Niccolò"]}],"deceasedDateTime":"2020-01-01"}"#);
+        let (registry, entry) = entry(
+            r#"{"resourceType":"Patient","name":[{"family":"D'Àngelo  Rossi","given":["Niccolò"]}],"deceasedDateTime":"2020-01-01"}"#,
+        );
         let of = |code: &str| registry.of("Patient").and_then(|t| t.get(code)).expect("parameter");
         assert!(entry.strings.contains(&(of("family").keys[0], "d'angelo rossi".to_owned())));
         assert!(entry.strings.contains(&(of("name").keys[0], "niccolo".to_owned())));

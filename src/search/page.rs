@@ -37,14 +37,23 @@ pub fn page(policy: Policy, query: &Query, part: Part, after: Option<&Cursor>, l
     let alias = compiler.upcoming_alias();
     let keys: Vec<Key> = sort.iter().map(|s| key(&alias, s)).collect();
     compiler.sql.push("select ").push(&columns(&alias));
-    compiler.sql.push(&format!(", {alias}.terms[1:{alias}.reference_terms] as reference_hashes"));
+    compiler
+        .sql
+        .push(&format!(", {alias}.terms[1:{alias}.reference_terms] as reference_hashes"));
     for (i, key) in keys.iter().enumerate() {
         compiler.sql.push(&format!(", ({})::text as key{i}", key.expression));
     }
     compiler.resource(&query.condition);
     if part != Part::All {
-        compiler.sql.push(&format!(" and {alias}.type = ")).bind(Arg::Int(i64::from(query.number))).push("::smallint");
-        compiler.sql.push(&format!(" and {alias}.date_low is {}null", if part == Part::WithDate { "not " } else { "" }));
+        compiler
+            .sql
+            .push(&format!(" and {alias}.type = "))
+            .bind(Arg::Int(i64::from(query.number)))
+            .push("::smallint");
+        compiler.sql.push(&format!(
+            " and {alias}.date_low is {}null",
+            if part == Part::WithDate { "not " } else { "" }
+        ));
     }
     if let Some(cursor) = after {
         compiler.sql.push(" and ");
@@ -53,7 +62,12 @@ pub fn page(policy: Policy, query: &Query, part: Part, after: Option<&Cursor>, l
     compiler.sql.push(" order by ");
     for (i, key) in keys.iter().enumerate() {
         let nulls = if i == 0 && part == Part::WithDate { "" } else { " nulls last" };
-        compiler.sql.push(&key.expression).push(if key.is_descending { " desc" } else { "" }).push(nulls).push(", ");
+        compiler
+            .sql
+            .push(&key.expression)
+            .push(if key.is_descending { " desc" } else { "" })
+            .push(nulls)
+            .push(", ");
     }
     compiler.sql.push(&alias).push(".rid desc limit ").push(&limit.to_string());
     compiler.sql
@@ -80,7 +94,11 @@ fn key(alias: &str, sort: &Sort) -> Key {
         SortKey::String(keys) => (side("string_index", "value", keys), "text"),
         SortKey::Quantity(keys) => (side("quantity_index", "low", keys), "float8"),
     };
-    Key { expression, sql_type, is_descending: sort.is_descending }
+    Key {
+        expression,
+        sql_type,
+        is_descending: sort.is_descending,
+    }
 }
 
 /// Rows that come after the cursor: equal in the first keys and later in the next, or equal in all and an older row.
@@ -106,7 +124,9 @@ fn push_after(sql: &mut Sql, alias: &str, keys: &[Key], cursor: &Cursor, is_firs
         match keys.get(later) {
             Some(key) => match cursor.keys.get(later).and_then(Option::as_deref) {
                 Some(value) => {
-                    sql.push("(").push(&key.expression).push(if key.is_descending { " < " } else { " > " });
+                    sql.push("(")
+                        .push(&key.expression)
+                        .push(if key.is_descending { " < " } else { " > " });
                     push_value(sql, key, Some(value));
                     sql.push(" or ").push(&key.expression).push(" is null)");
                 }
@@ -142,7 +162,9 @@ pub fn included(policy: Policy, condition: &Condition, limit: usize, columns: im
     let mut compiler = Compiler::new(policy);
     let alias = compiler.upcoming_alias();
     compiler.sql.push("select ").push(&columns(&alias));
-    compiler.sql.push(&format!(", {alias}.terms[1:{alias}.reference_terms] as reference_hashes"));
+    compiler
+        .sql
+        .push(&format!(", {alias}.terms[1:{alias}.reference_terms] as reference_hashes"));
     compiler.resource(condition);
     compiler.sql.push(&format!(" order by {alias}.rid desc limit {limit}"));
     compiler.sql

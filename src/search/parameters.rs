@@ -15,8 +15,25 @@ use std::collections::HashSet;
 
 /// The parameter of each type whose date stands in the resource's own row, for search and sort; the first that the type has and that is single-valued.
 const PRIMARY_DATES: &[&str] = &[
-    "date", "birthdate", "onset-date", "authoredon", "authored", "authored-on", "created", "effective", "effective-time", "whenhandedover", "collected",
-    "started", "recorded", "start-date", "period", "issued", "recorded-date", "sent", "expiration-date",
+    "date",
+    "birthdate",
+    "onset-date",
+    "authoredon",
+    "authored",
+    "authored-on",
+    "created",
+    "effective",
+    "effective-time",
+    "whenhandedover",
+    "collected",
+    "started",
+    "recorded",
+    "start-date",
+    "period",
+    "issued",
+    "recorded-date",
+    "sent",
+    "expiration-date",
 ];
 
 /// How a value of this datatype is read.
@@ -173,7 +190,9 @@ fn compile_type(definitions: &'static Definitions, name: &str) -> Result<TypePar
         number,
         parameters: Vec::new(),
         by_code: HashMap::new(),
-        walk: Walk { nodes: vec![WalkNode::default()] },
+        walk: Walk {
+            nodes: vec![WalkNode::default()],
+        },
         primary_date: None,
     };
     let mut is_multiple = Vec::new();
@@ -188,7 +207,10 @@ fn compile_type(definitions: &'static Definitions, name: &str) -> Result<TypePar
         compiled.by_code.insert(definition.code.clone(), compiled.parameters.len());
         let paths = expression::parse(&definition.expression).map_err(|e| format!("{}: {e}", definition.url));
         let paths = if definition.expression.is_empty() { Vec::new() } else { paths? };
-        let paths: Vec<Path> = paths.into_iter().filter(|p| [name, "Resource", "DomainResource"].contains(&p.root.as_str())).collect();
+        let paths: Vec<Path> = paths
+            .into_iter()
+            .filter(|p| [name, "Resource", "DomainResource"].contains(&p.root.as_str()))
+            .collect();
         compiled.parameters.push(parameter(definition, &paths, bit));
         let mut multiple = paths.len() > 1;
         // The row itself has these two.
@@ -220,7 +242,12 @@ fn parameter(definition: &SearchParameter, paths: &[Path], bit: u32) -> Paramete
         implied_systems: Vec::new(),
         is_primary_date: false,
         targets: definition.targets.clone(),
-        components: definition.components.iter().filter(|_| is_on_resource).map(|(url, _)| url.clone()).collect(),
+        components: definition
+            .components
+            .iter()
+            .filter(|_| is_on_resource)
+            .map(|(url, _)| url.clone())
+            .collect(),
         unsupported: unsupported(definition, is_composite && !is_on_resource),
         url: definition.url.clone(),
     }
@@ -238,7 +265,9 @@ fn unsupported(definition: &SearchParameter, is_composite_below: bool) -> Option
 
 fn mark_primary_date(compiled: &mut TypeParameters, is_multiple: &[bool]) {
     let candidates = PRIMARY_DATES.iter().filter_map(|code| compiled.by_code.get(*code));
-    let primary = candidates.copied().find(|i| compiled.parameters[*i].kind == SearchParameterKind::Date && !is_multiple[*i]);
+    let primary = candidates
+        .copied()
+        .find(|i| compiled.parameters[*i].kind == SearchParameterKind::Date && !is_multiple[*i]);
     compiled.primary_date = primary.and_then(|i| compiled.parameters[i].keys.first().copied());
     for parameter in &mut compiled.parameters {
         parameter.is_primary_date = parameter.keys.len() == 1 && parameter.keys.first().copied() == compiled.primary_date;
@@ -274,7 +303,10 @@ fn grow(definitions: &'static Definitions, compiled: &mut TypeParameters, type_n
     let salt = hash(&[type_name, &kind_name, &name]);
     let key = hash(&[type_name, &kind_name, &name]) as i32;
     let leaves = leaves(definitions, &mut compiled.walk, type_name, path)?;
-    let target = path.steps.iter().find_map(|s| if let Step::ResolveIs(t) = s { Some(t.clone()) } else { None });
+    let target = path
+        .steps
+        .iter()
+        .find_map(|s| if let Step::ResolveIs(t) = s { Some(t.clone()) } else { None });
     let is_present = path.steps.contains(&Step::PresentAndNotFalse);
     let into = &mut compiled.parameters[parameter];
     if !into.keys.contains(&key) {
@@ -282,7 +314,11 @@ fn grow(definitions: &'static Definitions, compiled: &mut TypeParameters, type_n
         into.keys.push(key);
     }
     for leaf in leaves.places {
-        let datatype = if is_present { Some(Datatype::PresentAndNotFalse) } else { datatype(kind, &leaf.datatype) };
+        let datatype = if is_present {
+            Some(Datatype::PresentAndNotFalse)
+        } else {
+            datatype(kind, &leaf.datatype)
+        };
         let Some(datatype) = datatype else { continue };
         let is_plain = matches!(datatype, Datatype::Code | Datatype::Boolean | Datatype::PresentAndNotFalse);
         into.has_plain_codes |= is_plain;
@@ -290,10 +326,21 @@ fn grow(definitions: &'static Definitions, compiled: &mut TypeParameters, type_n
         into.implied_systems.extend(leaf.system.filter(|_| is_plain));
         let bits = 1i64 << into.bit;
         let extracts = &mut compiled.walk.nodes[leaf.node].extracts;
-        match extracts.iter_mut().find(|e| e.key == key && e.kind == kind && e.datatype == datatype && e.target == target) {
+        match extracts
+            .iter_mut()
+            .find(|e| e.key == key && e.kind == kind && e.datatype == datatype && e.target == target)
+        {
             Some(extract) => extract.bits |= bits,
             // Profiles stand in most resources: their ancestors would cost more than `_profile:below` is worth.
-            None => extracts.push(Extract { bits, kind, salt, key, datatype, target: target.clone(), has_ancestors: name != ".meta.profile" }),
+            None => extracts.push(Extract {
+                bits,
+                kind,
+                salt,
+                key,
+                datatype,
+                target: target.clone(),
+                has_ancestors: name != ".meta.profile",
+            }),
         }
     }
     Ok(leaves.is_multiple)
@@ -313,7 +360,10 @@ struct Leaf {
 }
 
 fn leaves(definitions: &'static Definitions, walk: &mut Walk, type_name: &str, path: &Path) -> Result<Leaves, String> {
-    let mut found = Leaves { places: Vec::new(), is_multiple: false };
+    let mut found = Leaves {
+        places: Vec::new(),
+        is_multiple: false,
+    };
     let mut shape = definitions.type_named(type_name).and_then(|t| t.shape);
     let mut from = 0;
     let mut steps = path.steps.iter().peekable();
@@ -329,11 +379,19 @@ fn leaves(definitions: &'static Definitions, walk: &mut Walk, type_name: &str, p
         found.is_multiple |= element.max != Some(1);
         found.places.clear();
         for element_type in element.types.iter().filter(|t| wanted.is_none_or(|w| t.code == w)) {
-            let json_name = if element.is_choice { choice_name(name, &element_type.code) } else { name.clone() };
+            let json_name = if element.is_choice {
+                choice_name(name, &element_type.code)
+            } else {
+                name.clone()
+            };
             let (condition, index) = condition(steps.clone());
             let node = child(walk, from, json_name, condition, index);
             let system = element.required_binding.and_then(|v| definitions.implied_system(v));
-            found.places.push(Leaf { node, datatype: element_type.code.clone(), system });
+            found.places.push(Leaf {
+                node,
+                datatype: element_type.code.clone(),
+                system,
+            });
             shape = element_type.shape;
         }
         let Some(place) = found.places.first() else { break };
@@ -357,13 +415,21 @@ fn condition<'a>(steps: impl Iterator<Item = &'a Step>) -> (Option<(String, Stri
 }
 
 fn child(walk: &mut Walk, from: usize, name: String, condition: Option<(String, String)>, index: Option<usize>) -> usize {
-    let found = walk.nodes[from].edges.iter().find(|e| e.name == name && e.condition == condition && e.index == index);
+    let found = walk.nodes[from]
+        .edges
+        .iter()
+        .find(|e| e.name == name && e.condition == condition && e.index == index);
     if let Some(edge) = found {
         return edge.node;
     }
     walk.nodes.push(WalkNode::default());
     let node = walk.nodes.len() - 1;
-    walk.nodes[from].edges.push(Edge { name, condition, index, node });
+    walk.nodes[from].edges.push(Edge {
+        name,
+        condition,
+        index,
+        node,
+    });
     node
 }
 
@@ -395,7 +461,9 @@ fn datatype(kind: SearchParameterKind, code: &str) -> Option<Datatype> {
         (K::Date, "Timing") => Some(Datatype::Timing),
         (K::Number, "decimal" | "integer" | "positiveInt" | "unsignedInt") => Some(Datatype::Number),
         (K::Number | K::Quantity, "Range") => Some(Datatype::Range),
-        (K::Quantity, "Quantity" | "Age" | "Duration" | "Distance" | "Count" | "SimpleQuantity" | "MoneyQuantity") => Some(Datatype::Quantity),
+        (K::Quantity, "Quantity" | "Age" | "Duration" | "Distance" | "Count" | "SimpleQuantity" | "MoneyQuantity") => {
+            Some(Datatype::Quantity)
+        }
         (K::Quantity, "Money") => Some(Datatype::Money),
         (K::Quantity, "SampledData") => Some(Datatype::SampledData),
         (K::Quantity, "decimal" | "integer") => Some(Datatype::Number),

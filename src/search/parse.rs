@@ -99,15 +99,34 @@ pub struct Parser<'a> {
 }
 
 /// Parameters that shape the answer and may stand in any search.
-const RESULT_PARAMETERS: &[&str] =
-    &["_sort", "_count", "_total", "_summary", "_elements", "_include", "_revinclude", "_cursor", "_format", "_pretty", "_include:iterate", "_revinclude:iterate"];
+const RESULT_PARAMETERS: &[&str] = &[
+    "_sort",
+    "_count",
+    "_total",
+    "_summary",
+    "_elements",
+    "_include",
+    "_revinclude",
+    "_cursor",
+    "_format",
+    "_pretty",
+    "_include:iterate",
+    "_revinclude:iterate",
+];
 
 impl Parser<'_> {
     /// Reads a search on one type. Errors: 400 naming the parameter and what would be right.
     pub fn query(&self, type_name: &str, pairs: &[(String, String)]) -> Result<Query, Outcome> {
-        let of = self.registry.of(type_name).ok_or_else(|| Outcome::not_found(&format!("Resource type {type_name}")).with_code("not-supported"))?;
+        let of = self
+            .registry
+            .of(type_name)
+            .ok_or_else(|| Outcome::not_found(&format!("Resource type {type_name}")).with_code("not-supported"))?;
         if pairs.len() > self.limits.parameters_max {
-            return Err(Outcome::invalid(format!("A search has at most {} parameters (search.parameters_max)", self.limits.parameters_max)).with_code("too-costly"));
+            return Err(Outcome::invalid(format!(
+                "A search has at most {} parameters (search.parameters_max)",
+                self.limits.parameters_max
+            ))
+            .with_code("too-costly"));
         }
         let mut query = Query {
             type_name: type_name.to_owned(),
@@ -148,9 +167,14 @@ impl Parser<'_> {
 
     /// The condition of search parameters alone, for conditional interactions: result parameters are refused.
     pub fn criteria(&self, type_name: &str, pairs: &[(String, String)]) -> Result<Condition, Outcome> {
-        let of = self.registry.of(type_name).ok_or_else(|| Outcome::not_found(&format!("Resource type {type_name}")))?;
+        let of = self
+            .registry
+            .of(type_name)
+            .ok_or_else(|| Outcome::not_found(&format!("Resource type {type_name}")))?;
         if pairs.is_empty() {
-            return Err(Outcome::precondition("A conditional interaction needs at least one search parameter"));
+            return Err(Outcome::precondition(
+                "A conditional interaction needs at least one search parameter",
+            ));
         }
         let mut conditions = vec![Condition::Terms(vec![type_term(of.number)])];
         for (name, text) in pairs {
@@ -162,7 +186,11 @@ impl Parser<'_> {
     /// One `name=value`, chains and reverse chains included.
     pub fn condition(&self, of: &TypeParameters, name: &str, text: &str, depth: usize) -> Result<Condition, Outcome> {
         if depth > self.limits.chain_depth_max {
-            return Err(Outcome::invalid(format!("Chains have at most {} links (search.chain_depth_max)", self.limits.chain_depth_max)).with_code("too-costly"));
+            return Err(Outcome::invalid(format!(
+                "Chains have at most {} links (search.chain_depth_max)",
+                self.limits.chain_depth_max
+            ))
+            .with_code("too-costly"));
         }
         if text.contains('\0') {
             return Err(Outcome::invalid(format!("The value of {} holds a NUL", shown(name))));
@@ -180,13 +208,21 @@ impl Parser<'_> {
         }
         let values = split_values(text);
         if values.len() > self.limits.values_max {
-            let text = format!("{} has at most {} alternatives (search.values_max)", shown(name), self.limits.values_max);
+            let text = format!(
+                "{} has at most {} alternatives (search.values_max)",
+                shown(name),
+                self.limits.values_max
+            );
             return Err(Outcome::invalid(text).with_code("too-costly"));
         }
         if values.iter().any(String::is_empty) {
             return Err(Outcome::invalid(format!("{} has an empty value", shown(name))));
         }
-        let context = value::Context { registry: self.registry, of, base_url: &self.limits.base_url };
+        let context = value::Context {
+            registry: self.registry,
+            of,
+            base_url: &self.limits.base_url,
+        };
         let is_not = modifier == Some("not");
         let alternatives: Result<Vec<_>, _> = match is_not {
             true if parameter.kind != SearchParameterKind::Token => return Err(bad_modifier(parameter, "not")),
@@ -194,12 +230,16 @@ impl Parser<'_> {
             false => values.iter().map(|v| value::condition(&context, parameter, modifier, v)).collect(),
         };
         let condition = Condition::any(alternatives?);
-        Ok(if is_not { Condition::not(condition) } else { condition })
+        Ok(if is_not { Condition::negated(condition) } else { condition })
     }
 
     fn parameter<'t>(&self, of: &'t TypeParameters, code: &str) -> Result<&'t Parameter, Outcome> {
         let Some(parameter) = of.get(code) else {
-            let text = format!("{} has no search parameter {}; GET metadata lists those it has", of.name, shown(code));
+            let text = format!(
+                "{} has no search parameter {}; GET metadata lists those it has",
+                of.name,
+                shown(code)
+            );
             return Err(Outcome::not_supported(text));
         };
         match parameter.unsupported {
@@ -235,19 +275,31 @@ impl Parser<'_> {
             }
         }
         // A target type without the parameter is no error as long as another has it.
-        if alternatives.is_empty() { Err(last_error) } else { Ok(Condition::any(alternatives)) }
+        if alternatives.is_empty() {
+            Err(last_error)
+        } else {
+            Ok(Condition::any(alternatives))
+        }
     }
 
     /// `_has:Observation:patient:code`, after `_has:`.
     fn has(&self, of: &TypeParameters, rest: &str, text: &str, depth: usize) -> Result<Condition, Outcome> {
         let mut parts = rest.splitn(3, ':');
         let (Some(source), Some(link), Some(inner)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(Outcome::invalid("_has is written _has:[type]:[reference parameter]:[parameter]=[value]"));
+            return Err(Outcome::invalid(
+                "_has is written _has:[type]:[reference parameter]:[parameter]=[value]",
+            ));
         };
-        let source = self.registry.of(source).ok_or_else(|| Outcome::invalid(format!("_has: {} is not a resource type", shown(source))))?;
+        let source = self
+            .registry
+            .of(source)
+            .ok_or_else(|| Outcome::invalid(format!("_has: {} is not a resource type", shown(source))))?;
         let link = self.parameter(source, link)?;
         if link.kind != SearchParameterKind::Reference || !link.targets.is_empty() && !link.targets.contains(&of.name) {
-            return Err(Outcome::invalid(format!("_has: {}.{} does not reference {}", source.name, link.code, of.name)));
+            return Err(Outcome::invalid(format!(
+                "_has: {}.{} does not reference {}",
+                source.name, link.code, of.name
+            )));
         }
         let inner = self.condition(source, inner, text, depth + 1)?;
         let inner = Condition::All(vec![Condition::Terms(vec![type_term(source.number)]), inner]);
@@ -316,17 +368,30 @@ impl Parser<'_> {
         let mut parts = text.split(':');
         let name = if is_reverse { "_revinclude" } else { "_include" };
         let (Some(source), Some(code), target, None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-            return Err(Outcome::invalid(format!("{name} is written [type]:[reference parameter] or [type]:[reference parameter]:[target type]")));
+            return Err(Outcome::invalid(format!(
+                "{name} is written [type]:[reference parameter] or [type]:[reference parameter]:[target type]"
+            )));
         };
-        let source = self.registry.of(source).ok_or_else(|| Outcome::invalid(format!("{name}: {} is not a resource type", shown(source))))?;
+        let source = self
+            .registry
+            .of(source)
+            .ok_or_else(|| Outcome::invalid(format!("{name}: {} is not a resource type", shown(source))))?;
         if !is_reverse && !is_iterate && source.name != of.name {
-            return Err(Outcome::invalid(format!("{name}: the search is on {}, not on {}; use {name}:iterate to go further", of.name, source.name)));
+            return Err(Outcome::invalid(format!(
+                "{name}: the search is on {}, not on {}; use {name}:iterate to go further",
+                of.name, source.name
+            )));
         }
         if let Some(target) = target.filter(|t| self.registry.of(t).is_none()) {
             return Err(Outcome::invalid(format!("{name}: {} is not a resource type", shown(target))));
         }
         let salts = match code {
-            "*" => source.parameters.iter().filter(|p| p.kind == SearchParameterKind::Reference).flat_map(|p| p.salts.iter().copied()).collect(),
+            "*" => source
+                .parameters
+                .iter()
+                .filter(|p| p.kind == SearchParameterKind::Reference)
+                .flat_map(|p| p.salts.iter().copied())
+                .collect(),
             _ => {
                 let parameter = self.parameter(source, code)?;
                 if parameter.kind != SearchParameterKind::Reference {
@@ -335,7 +400,13 @@ impl Parser<'_> {
                 parameter.salts.clone()
             }
         };
-        Ok(Include { is_reverse, is_iterate, source_type: source.name.clone(), salts, target_type: target.map(str::to_owned) })
+        Ok(Include {
+            is_reverse,
+            is_iterate,
+            source_type: source.name.clone(),
+            salts,
+            target_type: target.map(str::to_owned),
+        })
     }
 }
 
@@ -345,7 +416,10 @@ fn sort_key(parameter: &Parameter) -> Result<SortKey, Outcome> {
         SearchParameterKind::Date => Ok(SortKey::Date(parameter.keys.clone())),
         SearchParameterKind::String => Ok(SortKey::String(parameter.keys.clone())),
         SearchParameterKind::Number | SearchParameterKind::Quantity => Ok(SortKey::Quantity(parameter.keys.clone())),
-        _ => Err(Outcome::not_supported(format!("_sort by {} is not supported: it sorts by dates, strings, numbers, quantities, _id and _lastUpdated", parameter.code))),
+        _ => Err(Outcome::not_supported(format!(
+            "_sort by {} is not supported: it sorts by dates, strings, numbers, quantities, _id and _lastUpdated",
+            parameter.code
+        ))),
     }
 }
 
@@ -356,14 +430,17 @@ fn missing(parameter: &Parameter, text: &str) -> Result<Condition, Outcome> {
     let condition = Condition::Missing(1i64 << parameter.bit);
     match text {
         "true" => Ok(condition),
-        "false" => Ok(Condition::not(condition)),
+        "false" => Ok(Condition::negated(condition)),
         _ => Err(Outcome::invalid(format!("{}:missing is true or false", parameter.code))),
     }
 }
 
 /// Every other condition on terms already implies the type: its term is only needed alone.
 fn without_type_term(mut conditions: Vec<Condition>) -> Vec<Condition> {
-    if conditions[1..].iter().any(|c| matches!(c, Condition::Terms(_) | Condition::Chain(..))) {
+    if conditions[1..]
+        .iter()
+        .any(|c| matches!(c, Condition::Terms(_) | Condition::Chain(..)))
+    {
         conditions.remove(0);
     }
     conditions
@@ -396,7 +473,12 @@ fn split_values(text: &str) -> Vec<String> {
 }
 
 pub fn bad_modifier(parameter: &Parameter, modifier: &str) -> Outcome {
-    Outcome::not_supported(format!("The modifier :{} is not supported for {} ({:?})", shown(modifier), parameter.code, parameter.kind))
+    Outcome::not_supported(format!(
+        "The modifier :{} is not supported for {} ({:?})",
+        shown(modifier),
+        parameter.code,
+        parameter.kind
+    ))
 }
 
 /// A name of the client's own making, cut short: what is echoed stays small and on one line.

@@ -63,7 +63,12 @@ fn last_updated(context: &Context<'_>, parameter: &Parameter, modifier: Option<&
     }
     let (prefix, range) = date_value(parameter, text)?;
     let instant = |micros| DateTime::from_timestamp_micros(micros).ok_or_else(|| date_error(parameter));
-    Ok(Condition::LastUpdated(context.of.number, prefix, instant(range.low)?, instant(range.high)?))
+    Ok(Condition::LastUpdated(
+        context.of.number,
+        prefix,
+        instant(range.low)?,
+        instant(range.high)?,
+    ))
 }
 
 /// `code`, `system|code`, `|code`, `system|`.
@@ -82,13 +87,19 @@ fn token(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Co
     // A plain code has the system that its definition implies, or none.
     let is_implied = |system: &String| system.is_empty() || parameter.implied_systems.contains(system);
     let is_plain = parameter.has_plain_codes && !code.is_empty() && system.as_ref().is_none_or(is_implied);
-    let forms = parameter.has_codings.then_some(form).into_iter().chain(is_plain.then_some(Token::Plain(&code)));
+    let forms = parameter
+        .has_codings
+        .then_some(form)
+        .into_iter()
+        .chain(is_plain.then_some(Token::Plain(&code)));
     Ok(Condition::Terms(terms(parameter, forms)))
 }
 
 /// The terms of these forms under each of the parameter's paths.
 fn terms<'a>(parameter: &Parameter, forms: impl Iterator<Item = Token<'a>>) -> Vec<i64> {
-    forms.flat_map(|form| parameter.salts.iter().map(move |salt| term(*salt, form))).collect()
+    forms
+        .flat_map(|form| parameter.salts.iter().map(move |salt| term(*salt, form)))
+        .collect()
 }
 
 fn reference(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Condition, Outcome> {
@@ -106,7 +117,10 @@ fn reference(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str
         None => None,
     };
     let text = unescape(text);
-    let relative = text.strip_prefix(context.base_url).and_then(|rest| rest.strip_prefix('/')).filter(|_| !context.base_url.is_empty());
+    let relative = text
+        .strip_prefix(context.base_url)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .filter(|_| !context.base_url.is_empty());
     let reference = without_version(relative.unwrap_or(&text));
     let targets: Vec<i64> = if let Some(local) = local_reference(reference) {
         if only.is_some_and(|only| only != local.type_name) {
@@ -122,7 +136,9 @@ fn reference(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str
     } else {
         vec![reference_hash(reference)]
     };
-    let terms = targets.iter().flat_map(|target| parameter.salts.iter().map(|salt| reference_term(*salt, *target)));
+    let terms = targets
+        .iter()
+        .flat_map(|target| parameter.salts.iter().map(|salt| reference_term(*salt, *target)));
     Ok(Condition::Terms(terms.collect()))
 }
 
@@ -169,13 +185,19 @@ fn date_value(parameter: &Parameter, text: &str) -> Result<(Prefix, datetime::Ra
     let mut range = datetime::range(text).ok_or_else(|| date_error(parameter))?;
     if prefix == Prefix::Ap {
         let slack = (range.high - range.low).max(86_400_000_000) / 10;
-        range = datetime::Range { low: range.low - slack, high: range.high + slack };
+        range = datetime::Range {
+            low: range.low - slack,
+            high: range.high + slack,
+        };
     }
     Ok((prefix, range))
 }
 
 fn date_error(parameter: &Parameter) -> Outcome {
-    Outcome::invalid(format!("{} needs a date: YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm:ss+zz:zz, with an optional prefix such as ge", parameter.code))
+    Outcome::invalid(format!(
+        "{} needs a date: YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm:ss+zz:zz, with an optional prefix such as ge",
+        parameter.code
+    ))
 }
 
 fn number(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Condition, Outcome> {
@@ -183,7 +205,13 @@ fn number(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<C
         return Err(bad_modifier(parameter, modifier));
     }
     let (prefix, value, half) = number_value(parameter, text)?;
-    Ok(Condition::Quantity(QuantityCondition { keys: parameter.keys.clone(), unit: Unit::Any, prefix, value, half }))
+    Ok(Condition::Quantity(QuantityCondition {
+        keys: parameter.keys.clone(),
+        unit: Unit::Any,
+        prefix,
+        value,
+        half,
+    }))
 }
 
 /// `5.4`, `5.4|system|code`, `5.4||unit`.
@@ -197,9 +225,20 @@ fn quantity(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result
         [_] => Unit::Any,
         [_, system, code] if system.is_empty() => Unit::Code(unit_code_hash(code)),
         [_, system, code] => Unit::SystemAndCode(unit_hash(system, code)),
-        _ => return Err(Outcome::invalid(format!("{} is written number, number|system|code or number||unit", parameter.code))),
+        _ => {
+            return Err(Outcome::invalid(format!(
+                "{} is written number, number|system|code or number||unit",
+                parameter.code
+            )));
+        }
     };
-    Ok(Condition::Quantity(QuantityCondition { keys: parameter.keys.clone(), unit, prefix, value, half }))
+    Ok(Condition::Quantity(QuantityCondition {
+        keys: parameter.keys.clone(),
+        unit,
+        prefix,
+        value,
+        half,
+    }))
 }
 
 fn number_value(parameter: &Parameter, text: &str) -> Result<(Prefix, f64, f64), Outcome> {
@@ -225,7 +264,11 @@ fn composite(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str
     }
     let parts = split_unescaped_keeping(text, '$');
     if parts.len() != parameter.components.len() {
-        return Err(Outcome::invalid(format!("{} has {} values joined by $", parameter.code, parameter.components.len())));
+        return Err(Outcome::invalid(format!(
+            "{} has {} values joined by $",
+            parameter.code,
+            parameter.components.len()
+        )));
     }
     let mut conditions = Vec::new();
     for (url, part) in parameter.components.iter().zip(&parts) {

@@ -73,7 +73,10 @@ impl Bodies {
             Some(dictionary) => (dictionary.id, compress_with(dictionary, text)),
             None => {
                 self.collect(type_number, text);
-                (0, with_plain(|(compressor, _)| compressor.compress(text.as_bytes())).expect("memory suffices"))
+                (
+                    0,
+                    with_plain(|(compressor, _)| compressor.compress(text.as_bytes())).expect("memory suffices"),
+                )
             }
         }
     }
@@ -150,7 +153,10 @@ impl Bodies {
 }
 
 async fn fetch(pool: &PgPool, known: &[i16]) -> Result<Vec<(i16, i16, Vec<u8>)>, sqlx::Error> {
-    sqlx::query_as("select id, type, content from dictionary where id <> all($1) order by id").bind(known).fetch_all(pool).await
+    sqlx::query_as("select id, type, content from dictionary where id <> all($1) order by id")
+        .bind(known)
+        .fetch_all(pool)
+        .await
 }
 
 fn with_plain<T>(work: impl FnOnce(&mut (Compressor<'static>, Decompressor<'static>)) -> T) -> T {
@@ -166,7 +172,9 @@ fn with_plain<T>(work: impl FnOnce(&mut (Compressor<'static>, Decompressor<'stat
 fn compress_with(dictionary: &'static Dictionary, text: &str) -> Vec<u8> {
     COMPRESSOR.with_borrow_mut(|compressor| {
         let compressor = compressor.get_or_insert_with(|| Compressor::new(LEVEL).expect("memory suffices"));
-        compressor.set_prepared_dictionary(&dictionary.encoder).expect("a prepared dictionary");
+        compressor
+            .set_prepared_dictionary(&dictionary.encoder)
+            .expect("a prepared dictionary");
         compressor.compress(text.as_bytes()).expect("memory suffices")
     })
 }
@@ -189,7 +197,12 @@ mod tests {
     #[test]
     fn a_body_comes_back_with_and_without_a_dictionary() {
         let bodies = Bodies::default();
-        let text = |i: usize| format!("\0\"status\":\"final\",\"code\":{{\"coding\":[{{\"system\":\"http://loinc.org\",\"code\":\"{i}-{}\"}}]}}", i % 7);
+        let text = |i: usize| {
+            format!(
+                "\0\"status\":\"final\",\"code\":{{\"coding\":[{{\"system\":\"http://loinc.org\",\"code\":\"{i}-{}\"}}]}}",
+                i % 7
+            )
+        };
         let samples: Vec<Vec<u8>> = (0..500).map(|i| text(i).into_bytes()).collect();
         let (none, plain) = bodies.compress(3, &text(1));
         assert_eq!(none, 0);

@@ -20,6 +20,15 @@ pub struct Change {
     pub rid: i64,
 }
 
+/// A visible change, and the bounds of the snapshot that shows it; one row without a change when there is none.
+#[derive(sqlx::FromRow)]
+struct Seen {
+    xmin: i64,
+    xmax: i64,
+    seq: Option<i64>,
+    rid: Option<i64>,
+}
+
 /// What the leader remembers between ticks.
 #[derive(Debug)]
 pub struct Leader {
@@ -35,15 +44,26 @@ pub struct Leader {
 impl Leader {
     /// Becomes the leader if nobody is; the connection must live on, since it holds the lock.
     pub async fn elect(conn: &mut PgConnection) -> Result<Option<Leader>, sqlx::Error> {
-        let is_free: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LEADER_LOCK).fetch_one(&mut *conn).await?;
+        let is_free: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
+            .bind(LEADER_LOCK)
+            .fetch_one(&mut *conn)
+            .await?;
         if !is_free {
             return Ok(None);
         }
-        let (epoch, low): (i32, i64) =
-            sqlx::query_as("update sequencer set epoch = epoch + 1 returning epoch, low").fetch_one(&mut *conn).await?;
-        let runs: Vec<(i64, i32)> =
-            sqlx::query_as("select seq_first, count from feed_run where seq_first + count > $1 order by seq_first").bind(low).fetch_all(conn).await?;
-        let mut leader = Leader { epoch, highest: low - 1, holes: Vec::new(), marks: VecDeque::new() };
+        let (epoch, low): (i32, i64) = sqlx::query_as("update sequencer set epoch = epoch + 1 returning epoch, low")
+            .fetch_one(&mut *conn)
+            .await?;
+        let runs: Vec<(i64, i32)> = sqlx::query_as("select seq_first, count from feed_run where seq_first + count > $1 order by seq_first")
+            .bind(low)
+            .fetch_all(conn)
+            .await?;
+        let mut leader = Leader {
+            epoch,
+            highest: low - 1,
+            holes: Vec::new(),
+            marks: VecDeque::new(),
+        };
         for (first, count) in runs {
             leader.cover(first, first + i64::from(count) - 1);
         }
@@ -76,24 +96,26 @@ impl Leader {
         self.highest = self.highest.max(last);
     }
 
-    /// Gives positions to what became visible. The caller's transaction must be `repeatable read`, and commit.
-    /// `None`: another leader has taken over.
+    /// Gives positions to what became visible, in the caller's transaction. `None`: another leader has taken over.
     pub async fn tick(&mut self, tx: &mut PgConnection) -> Result<Option<Vec<Change>>, sqlx::Error> {
-        let position: Option<i64> =
-            sqlx::query_scalar("select position from sequencer where epoch = $1 for update").bind(self.epoch).fetch_optional(&mut *tx).await?;
+        let position: Option<i64> = sqlx::query_scalar("select position from sequencer where epoch = $1 for update")
+            .bind(self.epoch)
+            .fetch_optional(&mut *tx)
+            .await?;
         let Some(position) = position else { return Ok(None) };
-        let (xmin, xmax): (i64, i64) = sqlx::query_as(
-            "select pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint from pg_current_snapshot() s",
-        )
-        .fetch_one(&mut *tx)
-        .await?;
         let (lows, highs): (Vec<i64>, Vec<i64>) = self.holes.iter().copied().unzip();
-        let found: Vec<(i64, i64)> = sqlx::query_as(
-            "select c.seq, c.rid from unnest($1::bigint[], $2::bigint[]) hole (low, high) join change c on c.seq between hole.low and hole.high
-             union all
-             select seq, rid from change where seq > $3
-             order by 1
-             limit $4",
+        // One statement, so that the rows and the bounds are of the same snapshot.
+        let seen: Vec<Seen> = sqlx::query_as(
+            "select pg_snapshot_xmin(s.snapshot)::text::bigint as xmin, pg_snapshot_xmax(s.snapshot)::text::bigint as xmax, c.seq, c.rid
+             from (select pg_current_snapshot() as snapshot) s
+             left join (
+                 select c.seq, c.rid from unnest($1::bigint[], $2::bigint[]) hole (low, high) join change c on c.seq between hole.low and hole.high
+                 union all
+                 select seq, rid from change where seq > $3
+                 order by 1
+                 limit $4
+             ) c on true
+             order by c.seq",
         )
         .bind(lows)
         .bind(highs)
@@ -101,7 +123,13 @@ impl Leader {
         .bind(TICK_CHANGES_MAX)
         .fetch_all(&mut *tx)
         .await?;
-        let changes: Vec<Change> = found.iter().zip(position..).map(|((_, rid), position)| Change { position, rid: *rid }).collect();
+        let (xmin, xmax) = seen.first().map_or((0, i64::MAX), |s| (s.xmin, s.xmax));
+        let found: Vec<(i64, i64)> = seen.iter().filter_map(|s| Some((s.seq?, s.rid?))).collect();
+        let changes: Vec<Change> = found
+            .iter()
+            .zip(position..)
+            .map(|((_, rid), position)| Change { position, rid: *rid })
+            .collect();
         let runs = runs(&found, position);
         for (_, first, count) in &runs {
             self.cover(*first, first + i64::from(*count) - 1);
@@ -165,7 +193,12 @@ mod tests {
     use super::*;
 
     fn leader() -> Leader {
-        Leader { epoch: 1, highest: 0, holes: Vec::new(), marks: VecDeque::new() }
+        Leader {
+            epoch: 1,
+            highest: 0,
+            holes: Vec::new(),
+            marks: VecDeque::new(),
+        }
     }
 
     #[test]

@@ -24,7 +24,10 @@ pub async fn version(store: &Store, current: Row, version: i32) -> Result<Row, O
     let what = format!("{}/{} version {version}", store.registry.name_of(current.type_number), current.id);
     let row = match current.version == version {
         true => Some(current),
-        false => versions(store, &current, None, i64::from(version) + 1, 1).await?.into_iter().find(|r| r.version == version),
+        false => versions(store, &current, None, i64::from(version) + 1, 1)
+            .await?
+            .into_iter()
+            .find(|r| r.version == version),
     };
     match row {
         Some(row) if row.state() == State::Deleted => Err(Outcome::gone(&what)),
@@ -36,7 +39,10 @@ pub async fn version(store: &Store, current: Row, version: i32) -> Result<Row, O
 /// The versions of a resource, newest first, that came after `since` and before version `before`.
 pub async fn instance(store: &Store, current: Row, since: Option<DateTime<Utc>>, before: i64, limit: i64) -> Result<Vec<Entry>, Outcome> {
     let mut rows = Vec::new();
-    let (is_first, is_recent) = (i64::from(current.version) < before, since.is_none_or(|since| current.updated >= since));
+    let (is_first, is_recent) = (
+        i64::from(current.version) < before,
+        since.is_none_or(|since| current.updated >= since),
+    );
     let older = versions(store, &current, since, before, limit).await?;
     if is_first && is_recent {
         rows.push(current);
@@ -49,7 +55,11 @@ pub async fn instance(store: &Store, current: Row, since: Option<DateTime<Utc>>,
             (_, 1) => Change::Create,
             _ => Change::Update,
         };
-        Entry { place: i64::from(row.version), change, row }
+        Entry {
+            place: i64::from(row.version),
+            change,
+            row,
+        }
     };
     Ok(rows.into_iter().map(entry).collect())
 }
@@ -81,7 +91,13 @@ struct ChangeRow {
 }
 
 /// The changes of a type, or of all types, newest first, before the change `before`. What is withdrawn now has no history.
-pub async fn changes(store: &Store, type_number: Option<i16>, since: Option<DateTime<Utc>>, before: i64, limit: i64) -> Result<Vec<Entry>, Outcome> {
+pub async fn changes(
+    store: &Store,
+    type_number: Option<i16>,
+    since: Option<DateTime<Utc>>,
+    before: i64,
+    limit: i64,
+) -> Result<Vec<Entry>, Outcome> {
     let rows: Vec<ChangeRow> = sqlx::query_as(
         "select c.seq, c.operation, c.rid, c.type, r.id, c.version, c.updated,
                 case c.operation when 2 then 1 else 0 end::smallint as state,
@@ -102,5 +118,12 @@ pub async fn changes(store: &Store, type_number: Option<i16>, since: Option<Date
     .fetch_all(&store.searches)
     .await
     .map_err(database_error)?;
-    Ok(rows.into_iter().map(|r| Entry { place: r.seq, change: Change::from_number(r.operation), row: r.row }).collect())
+    Ok(rows
+        .into_iter()
+        .map(|r| Entry {
+            place: r.seq,
+            change: Change::from_number(r.operation),
+            row: r.row,
+        })
+        .collect())
 }

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod document;
 pub mod feed;
 pub mod history;
+pub mod ingestion;
 pub mod pertinence;
 pub mod read;
 pub mod reindex;
@@ -63,7 +64,16 @@ impl Store {
         let searches = connect(settings, settings.pool_size_max, "force_custom_plan").await?;
         let bodies = Arc::new(Bodies::load(&points).await.map_err(database_error)?);
         let leader_options = options(settings, "auto")?.options([("idle_session_timeout", LEADER_IDLE_MAX_MS)]);
-        Ok(Store { points, searches, registry, bodies, row_ids: Arc::default(), clock, leader_options, changed: Arc::default() })
+        Ok(Store {
+            points,
+            searches,
+            registry,
+            bodies,
+            row_ids: Arc::default(),
+            clock,
+            leader_options,
+            changed: Arc::default(),
+        })
     }
 
     /// A connection of its own for the feed's leader: the lock that it holds goes when it goes, and a leader that is frozen loses it.
@@ -78,6 +88,8 @@ impl Store {
     }
 }
 
+/// A connection that was used a moment ago is taken to be alive.
+const RESTED: Duration = Duration::from_secs(1);
 /// Longer than the leader ever pauses: after this Postgres ends the connection of a leader that does not move.
 const LEADER_IDLE_MAX_MS: &str = "60000";
 
@@ -103,6 +115,16 @@ pub async fn connect(settings: &Settings, size: u32, plan_cache_mode: &str) -> R
         .max_connections(size)
         .min_connections(1)
         .test_before_acquire(false)
+        // A database that was started again leaves dead connections behind: those that have rested are tried first.
+        .before_acquire(|conn, meta| {
+            Box::pin(async move {
+                if meta.idle_for < RESTED {
+                    Ok(true)
+                } else {
+                    conn.ping().await.map(|()| true)
+                }
+            })
+        })
         .acquire_timeout(Duration::from_millis(settings.pool_wait_ms))
         .connect_with(options(settings, plan_cache_mode)?)
         .await
@@ -111,7 +133,10 @@ pub async fn connect(settings: &Settings, size: u32, plan_cache_mode: &str) -> R
 
 /// Brings the schema to this version; the migrator holds an advisory lock meanwhile.
 pub async fn migrate(pool: &PgPool) -> Result<(), Outcome> {
-    MIGRATIONS.run(pool).await.map_err(|e| Outcome::internal(format!("migration failed: {e}")))?;
+    MIGRATIONS
+        .run(pool)
+        .await
+        .map_err(|e| Outcome::internal(format!("migration failed: {e}")))?;
     let key: [u8; 32] = rand::random();
     let insert = "insert into repository (cursor_key) values ($1) on conflict do nothing";
     sqlx::query(insert).bind(&key[..]).execute(pool).await.map_err(database_error)?;
@@ -123,7 +148,9 @@ pub fn database_error(error: sqlx::Error) -> Outcome {
     let is_transient = match &error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed | sqlx::Error::Tls(_) => true,
         // 08 connection, 40 serialization and deadlock, 53 resources, 55 lock or state, 57 operator intervention (shutdown, timeout), 58 system.
-        sqlx::Error::Database(e) => e.code().is_some_and(|code| ["08", "40", "53", "55", "57", "58"].contains(&&code[..2])),
+        sqlx::Error::Database(e) => e
+            .code()
+            .is_some_and(|code| ["08", "40", "53", "55", "57", "58"].contains(&&code[..2])),
         _ => false,
     };
     let mut outcome = match is_transient {
@@ -132,7 +159,11 @@ pub fn database_error(error: sqlx::Error) -> Outcome {
     };
     // The message of a constraint can quote values: only its code and the kind of failure go to the log.
     outcome.internal = Some(match &error {
-        sqlx::Error::Database(e) => format!("database error {} {}", e.code().unwrap_or_default(), e.constraint().unwrap_or_default()),
+        sqlx::Error::Database(e) => format!(
+            "database error {} {}",
+            e.code().unwrap_or_default(),
+            e.constraint().unwrap_or_default()
+        ),
         other => other.to_string(),
     });
     outcome

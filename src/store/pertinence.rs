@@ -21,21 +21,31 @@ pub struct Routed {
     pub mask: i32,
 }
 
-const ROUTED: &str = "select r.rid, r.self_hash, r.type, r.version, r.state, r.terms[1:r.reference_terms] as \"references\", coalesce(p.mask, 0) as mask
+const ROUTED: &str =
+    "select r.rid, r.self_hash, r.type, r.version, r.state, r.terms[1:r.reference_terms] as \"references\", coalesce(p.mask, 0) as mask
      from resource r
      left join pertinence p on p.rid = r.rid";
 
 pub async fn by_rids(conn: &mut PgConnection, rids: &[i64]) -> Result<Vec<Routed>, sqlx::Error> {
-    sqlx::query_as(sqlx::AssertSqlSafe(format!("{ROUTED} where r.rid = any($1)"))).bind(rids).fetch_all(conn).await
+    sqlx::query_as(sqlx::AssertSqlSafe(format!("{ROUTED} where r.rid = any($1)")))
+        .bind(rids)
+        .fetch_all(conn)
+        .await
 }
 
 pub async fn by_hashes(conn: &mut PgConnection, hashes: &[i64]) -> Result<Vec<Routed>, sqlx::Error> {
-    sqlx::query_as(sqlx::AssertSqlSafe(format!("{ROUTED} where r.self_hash = any($1)"))).bind(hashes).fetch_all(conn).await
+    sqlx::query_as(sqlx::AssertSqlSafe(format!("{ROUTED} where r.self_hash = any($1)")))
+        .bind(hashes)
+        .fetch_all(conn)
+        .await
 }
 
 /// Row ids of live resources with any of these terms.
 pub async fn rids_by_terms(conn: &mut PgConnection, terms: &[i64]) -> Result<Vec<i64>, sqlx::Error> {
-    sqlx::query_scalar("select rid from resource where terms && $1").bind(terms).fetch_all(conn).await
+    sqlx::query_scalar("select rid from resource where terms && $1")
+        .bind(terms)
+        .fetch_all(conn)
+        .await
 }
 
 /// One item for a region's stream.
@@ -84,7 +94,10 @@ pub async fn set_masks(conn: &mut PgConnection, masks: &[(i64, i32)]) -> Result<
     let gone: Vec<i64> = masks.iter().filter(|(_, mask)| *mask == 0).map(|(rid, _)| *rid).collect();
     let (rids, held): (Vec<i64>, Vec<i32>) = masks.iter().filter(|(_, mask)| *mask != 0).copied().unzip();
     if !gone.is_empty() {
-        sqlx::query("delete from pertinence where rid = any($1)").bind(gone).execute(&mut *conn).await?;
+        sqlx::query("delete from pertinence where rid = any($1)")
+            .bind(gone)
+            .execute(&mut *conn)
+            .await?;
     }
     if !rids.is_empty() {
         sqlx::query("insert into pertinence (rid, mask) select * from unnest($1::bigint[], $2::int[]) on conflict (rid) do update set mask = excluded.mask")
@@ -99,7 +112,10 @@ pub async fn set_masks(conn: &mut PgConnection, masks: &[(i64, i32)]) -> Result<
 /// Enrols the configured regions: a new one begins with a bootstrap, a changed address takes effect. Regions that are no longer configured keep their cursor, without an address.
 pub async fn enrol(pool: &PgPool, configured: &[(String, Option<String>)]) -> Result<(), sqlx::Error> {
     let codes: Vec<&String> = configured.iter().map(|(code, _)| code).collect();
-    sqlx::query("update region set url = null where code <> all($1)").bind(&codes).execute(pool).await?;
+    sqlx::query("update region set url = null where code <> all($1)")
+        .bind(&codes)
+        .execute(pool)
+        .await?;
     for (code, url) in configured {
         let bit = regions::bit(code).expect("the settings were checked");
         sqlx::query("insert into region (code, bit, url) values ($1, $2, $3) on conflict (code) do update set url = excluded.url")
@@ -126,22 +142,37 @@ pub struct Region {
 }
 
 pub async fn regions(conn: &mut PgConnection) -> Result<Vec<Region>, sqlx::Error> {
-    sqlx::query_as("select code, bit, url, acknowledged, next_position, bootstrap_rid, attempts, next_attempt, last_error from region order by code").fetch_all(conn).await
+    sqlx::query_as(
+        "select code, bit, url, acknowledged, next_position, bootstrap_rid, attempts, next_attempt, last_error from region order by code",
+    )
+    .fetch_all(conn)
+    .await
 }
 
 /// The next row ids for a bootstrap, and whether more follow.
 pub async fn bootstrap_rids(conn: &mut PgConnection, after: i64, limit: i64) -> Result<Vec<i64>, sqlx::Error> {
-    sqlx::query_scalar("select rid from resource where rid > $1 order by rid limit $2").bind(after).bind(limit).fetch_all(conn).await
+    sqlx::query_scalar("select rid from resource where rid > $1 order by rid limit $2")
+        .bind(after)
+        .bind(limit)
+        .fetch_all(conn)
+        .await
 }
 
 pub async fn set_bootstrap(conn: &mut PgConnection, code: &str, rid: Option<i64>) -> Result<(), sqlx::Error> {
-    sqlx::query("update region set bootstrap_rid = $2 where code = $1").bind(code).bind(rid).execute(conn).await?;
+    sqlx::query("update region set bootstrap_rid = $2 where code = $1")
+        .bind(code)
+        .bind(rid)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
 /// Regions of the registry, by identifier hash.
 pub async fn rda(conn: &mut PgConnection, hashes: &[i64]) -> Result<HashMap<i64, String>, sqlx::Error> {
-    let rows: Vec<(i64, String)> = sqlx::query_as("select identifier_hash, region from rda where identifier_hash = any($1)").bind(hashes).fetch_all(conn).await?;
+    let rows: Vec<(i64, String)> = sqlx::query_as("select identifier_hash, region from rda where identifier_hash = any($1)")
+        .bind(hashes)
+        .fetch_all(conn)
+        .await?;
     Ok(rows.into_iter().collect())
 }
 
@@ -158,16 +189,24 @@ pub async fn set_rda(pool: &PgPool, hash: i64, term: i64, region: Option<&str>, 
                 .await?;
         }
         None => {
-            sqlx::query("delete from rda where identifier_hash = $1").bind(hash).execute(&mut *tx).await?;
+            sqlx::query("delete from rda where identifier_hash = $1")
+                .bind(hash)
+                .execute(&mut *tx)
+                .await?;
         }
     }
-    sqlx::query("insert into rda_change (term) values ($1)").bind(term).execute(&mut *tx).await?;
+    sqlx::query("insert into rda_change (term) values ($1)")
+        .bind(term)
+        .execute(&mut *tx)
+        .await?;
     tx.commit().await
 }
 
 /// Takes the index terms of the registry entries that changed since the last tick.
 pub async fn take_rda_changes(conn: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
-    sqlx::query_scalar("delete from rda_change where id in (select id from rda_change order by id limit 500) returning term").fetch_all(conn).await
+    sqlx::query_scalar("delete from rda_change where id in (select id from rda_change order by id limit 500) returning term")
+        .fetch_all(conn)
+        .await
 }
 
 /// The region whose document brought each of these patients; the first document counts.
@@ -213,26 +252,42 @@ pub async fn stream(pool: &PgPool, region: &str, after: i64, limit: i64) -> Resu
 
 /// The region has everything up to this position.
 pub async fn acknowledge(pool: &PgPool, region: &str, position: i64) -> Result<(), sqlx::Error> {
-    sqlx::query("update region set acknowledged = greatest(acknowledged, $2), attempts = 0, next_attempt = null, last_error = null where code = $1")
-        .bind(region)
-        .bind(position)
-        .execute(pool)
-        .await?;
+    sqlx::query(
+        "update region set acknowledged = greatest(acknowledged, $2), attempts = 0, next_attempt = null, last_error = null where code = $1",
+    )
+    .bind(region)
+    .bind(position)
+    .execute(pool)
+    .await?;
     Ok(())
 }
 
 /// The region refused or was away: the next attempt is at `at`.
 pub async fn record_failure(pool: &PgPool, region: &str, error: &str, at: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    sqlx::query("update region set attempts = attempts + 1, next_attempt = $3, last_error = $2 where code = $1").bind(region).bind(error).bind(at).execute(pool).await?;
+    sqlx::query("update region set attempts = attempts + 1, next_attempt = $3, last_error = $2 where code = $1")
+        .bind(region)
+        .bind(error)
+        .bind(at)
+        .execute(pool)
+        .await?;
     Ok(())
 }
 
 /// Sets an item aside that the region refuses for good.
 pub async fn park(pool: &PgPool, region: &str, position: i64, error: &str, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    sqlx::query("insert into region_parked values ($1, $2, $3, $4) on conflict do nothing").bind(region).bind(position).bind(error).bind(now).execute(pool).await?;
+    sqlx::query("insert into region_parked values ($1, $2, $3, $4) on conflict do nothing")
+        .bind(region)
+        .bind(position)
+        .bind(error)
+        .bind(now)
+        .execute(pool)
+        .await?;
     Ok(())
 }
 
 pub async fn parked(pool: &PgPool, region: &str) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("select count(*) from region_parked where region = $1").bind(region).fetch_one(pool).await
+    sqlx::query_scalar("select count(*) from region_parked where region = $1")
+        .bind(region)
+        .fetch_one(pool)
+        .await
 }

@@ -28,7 +28,9 @@ const WAITING_MAX: usize = 16_384;
 
 /// Columns of [`Row`] under an alias.
 pub fn row_columns(alias: &str) -> String {
-    ["rid", "type", "id", "version", "updated", "state", "dictionary", "body"].map(|column| format!("{alias}.{column}")).join(", ")
+    ["rid", "type", "id", "version", "updated", "state", "dictionary", "body"]
+        .map(|column| format!("{alias}.{column}"))
+        .join(", ")
 }
 
 /// Runs compiled SQL. The text comes from `search::compile` and the constants here; every value is an argument.
@@ -74,8 +76,15 @@ impl Reader {
     async fn row(&self, type_name: &str, id: &str) -> Result<Option<Row>, Outcome> {
         let (reply, answer) = oneshot::channel();
         let busy = |_| Outcome::unavailable("Too many reads are waiting; try again");
-        self.requests.try_send(Request { hash: self_hash(type_name, id), reply }).map_err(busy)?;
-        let row = answer.await.map_err(|_| Outcome::unavailable("The server is stopping; try again"))??;
+        self.requests
+            .try_send(Request {
+                hash: self_hash(type_name, id),
+                reply,
+            })
+            .map_err(busy)?;
+        let row = answer
+            .await
+            .map_err(|_| Outcome::unavailable("The server is stopping; try again"))??;
         Ok(row.filter(|row| row.id == id && self.store.registry.name_of(row.type_number) == type_name))
     }
 
@@ -136,10 +145,28 @@ async fn answer(store: &Store, batch: Vec<Request>) {
 async fn by_hashes(store: &Store, hashes: &[i64]) -> Result<HashMap<i64, Row>, Outcome> {
     type HashedRow = (i64, i64, i16, String, i32, chrono::DateTime<chrono::Utc>, i16, i16, Vec<u8>);
     let text = "select self_hash, rid, type, id, version, updated, state, dictionary, body from resource where self_hash = any($1)";
-    let rows: Vec<HashedRow> = sqlx::query_as(text).bind(hashes).fetch_all(&store.points).await.map_err(database_error)?;
-    let rows = rows.into_iter().map(|(hash, rid, type_number, id, version, updated, state, dictionary, body)| {
-        (hash, Row { rid, type_number, id, version, updated, state, dictionary, body })
-    });
+    let rows: Vec<HashedRow> = sqlx::query_as(text)
+        .bind(hashes)
+        .fetch_all(&store.points)
+        .await
+        .map_err(database_error)?;
+    let rows = rows
+        .into_iter()
+        .map(|(hash, rid, type_number, id, version, updated, state, dictionary, body)| {
+            (
+                hash,
+                Row {
+                    rid,
+                    type_number,
+                    id,
+                    version,
+                    updated,
+                    state,
+                    dictionary,
+                    body,
+                },
+            )
+        });
     let rows: HashMap<i64, Row> = rows.collect();
     if rows.values().any(|row| !store.bodies.knows(row.dictionary)) {
         store.bodies.refresh(&store.points).await.map_err(database_error)?;
@@ -162,8 +189,14 @@ pub async fn page(store: &Store, sql: Sql, keys: usize) -> Result<Vec<Found>, Ou
     drop(conn);
     let read = |row: &PgRow| -> Result<Found, sqlx::Error> {
         let references = row.try_get("reference_hashes")?;
-        let keys = (0..keys).map(|i| row.try_get(format!("key{i}").as_str())).collect::<Result<_, _>>()?;
-        Ok(Found { row: Row::from_row(row)?, references, keys })
+        let keys = (0..keys)
+            .map(|i| row.try_get(format!("key{i}").as_str()))
+            .collect::<Result<_, _>>()?;
+        Ok(Found {
+            row: Row::from_row(row)?,
+            references,
+            keys,
+        })
     };
     let found: Vec<Found> = rows.iter().map(read).collect::<Result<_, _>>().map_err(database_error)?;
     if found.iter().any(|f| !store.bodies.knows(f.row.dictionary)) {
@@ -189,6 +222,9 @@ pub async fn estimate(store: &Store, policy: Policy, condition: &Condition) -> R
     compiler.resource(condition);
     let mut conn = store.searches.acquire().await.map_err(database_error)?;
     let rows = run(&mut conn, compiler.sql).await.map_err(database_error)?;
-    let plan: sqlx::types::JsonValue = rows.first().map_or(Ok(sqlx::types::JsonValue::Null), |row| row.try_get(0)).map_err(database_error)?;
+    let plan: sqlx::types::JsonValue = rows
+        .first()
+        .map_or(Ok(sqlx::types::JsonValue::Null), |row| row.try_get(0))
+        .map_err(database_error)?;
     Ok(plan[0]["Plan"]["Plan Rows"].as_f64().unwrap_or(0.0).round() as i64)
 }

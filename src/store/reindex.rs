@@ -11,7 +11,10 @@ use crate::store::statements;
 const BATCH: i64 = 500;
 
 pub async fn count(store: &Store) -> Result<u64, Outcome> {
-    let count: i64 = sqlx::query_scalar("select count(*) from resource where state <> 1").fetch_one(&store.points).await.map_err(database_error)?;
+    let count: i64 = sqlx::query_scalar("select count(*) from resource where state <> 1")
+        .fetch_one(&store.points)
+        .await
+        .map_err(database_error)?;
     Ok(count as u64)
 }
 
@@ -31,12 +34,16 @@ pub async fn batch(store: &Store, after: i64) -> Result<Option<(i64, u64)>, Outc
     .fetch_all(&mut *tx)
     .await
     .map_err(database_error)?;
-    let Some(last) = rows.last().map(|row| row.rid) else { return Ok(None) };
+    let Some(last) = rows.last().map(|row| row.rid) else {
+        return Ok(None);
+    };
     let mut entries = Vec::with_capacity(rows.len());
     for row in &rows {
         let json = row.to_json(&store.registry, &store.bodies)?;
         let document = Document::parse_str(&json).map_err(|e| Outcome::internal(format!("a stored body does not parse: {e}")))?;
-        let Some(parameters) = store.registry.of(store.registry.name_of(row.type_number)) else { continue };
+        let Some(parameters) = store.registry.of(store.registry.name_of(row.type_number)) else {
+            continue;
+        };
         entries.push((row.rid, index(parameters, document.root())));
     }
     statements::replace_index(&mut tx, &entries).await.map_err(database_error)?;

@@ -39,7 +39,12 @@ impl Row {
         let kept = bodies.decompress(self.dictionary, &self.body)?;
         let mut out = String::new();
         let updated = instant(self.updated);
-        let version = Version { type_name: registry.name_of(self.type_number), id: &self.id, version: self.version, updated: &updated };
+        let version = Version {
+            type_name: registry.name_of(self.type_number),
+            id: &self.id,
+            version: self.version,
+            updated: &updated,
+        };
         assemble(&version, &kept, &mut out);
         Ok(out)
     }
@@ -54,7 +59,7 @@ pub struct RowIds {
 impl RowIds {
     /// `count` new ids, ascending.
     pub async fn take(&self, pool: &PgPool, count: usize) -> Result<Vec<i64>, sqlx::Error> {
-        let mut ids = self.from_block(count);
+        let mut ids = self.take_from_block(count);
         let missing = count - ids.len();
         if missing > 0 {
             let blocks = (missing as i64 + BLOCK - 1) / BLOCK;
@@ -70,7 +75,7 @@ impl RowIds {
         Ok(ids)
     }
 
-    fn from_block(&self, count: usize) -> Vec<i64> {
+    fn take_from_block(&self, count: usize) -> Vec<i64> {
         let mut free = self.free.lock().expect("not poisoned");
         let end = free.1.min(free.0 + count as i64);
         let ids = (free.0..end).collect();

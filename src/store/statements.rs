@@ -9,12 +9,12 @@ use crate::search::index::IndexEntry;
 use crate::search::parameters::Registry;
 use crate::store::Store;
 use crate::store::document;
+use crate::store::ingestion;
 use crate::store::read::run;
 use crate::store::rows::Row;
 use crate::store::write::Change;
 use crate::store::write::Criteria;
 use crate::store::write::Known;
-use crate::store::write::Member;
 use crate::store::write::Place;
 use crate::store::write::Prepared;
 use crate::store::write::Unit;
@@ -30,10 +30,17 @@ use sqlx::query::Query;
 /// Locks what the units touch and reads what they depend on.
 pub async fn read_known(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Result<Known, sqlx::Error> {
     lock(conn, units).await?;
-    let mut known = Known { documents: document::read(store, conn, units).await?, ..Known::default() };
+    let mut known = Known {
+        documents: document::read(store, conn, units).await?,
+        waiting: ingestion::still_waiting(conn, units).await?,
+        ..Known::default()
+    };
     let mut hashes: Vec<i64> = units.iter().flat_map(|unit| unit.hashes(&store.registry)).collect();
-    let criteria: Vec<((usize, Place), &Criteria)> =
-        units.iter().enumerate().flat_map(|(i, unit)| unit.criteria().map(move |(place, c)| ((i, place), c))).collect();
+    let criteria: Vec<((usize, Place), &Criteria)> = units
+        .iter()
+        .enumerate()
+        .flat_map(|(i, unit)| unit.criteria().map(move |(place, c)| ((i, place), c)))
+        .collect();
     if !criteria.is_empty() {
         let found = matches(conn, &criteria).await?;
         for (key, hash) in found {
@@ -55,7 +62,10 @@ pub async fn read_known(store: &Store, conn: &mut PgConnection, units: &[Unit]) 
         .bind(&hashes)
         .fetch_all(conn)
         .await?;
-        known.rows = rows.into_iter().map(|row| (self_hash(store.registry.name_of(row.type_number), &row.id), row)).collect();
+        known.rows = rows
+            .into_iter()
+            .map(|row| (self_hash(store.registry.name_of(row.type_number), &row.id), row))
+            .collect();
     }
     forget_false_matches(store, &mut known, &criteria);
     Ok(known)
@@ -64,13 +74,20 @@ pub async fn read_known(store: &Store, conn: &mut PgConnection, units: &[Unit]) 
 /// Advisory locks on criteria and documents, in one order for all writers; row locks alone cannot guard what does not exist yet.
 async fn lock(conn: &mut PgConnection, units: &[Unit]) -> Result<(), sqlx::Error> {
     let of_documents = units.iter().filter_map(|u| u.document.as_ref()).flat_map(|d| d.locks());
-    let mut locks: Vec<i64> = units.iter().flat_map(|u| u.criteria().map(|(_, c)| c.lock)).chain(of_documents).collect();
+    let mut locks: Vec<i64> = units
+        .iter()
+        .flat_map(|u| u.criteria().map(|(_, c)| c.lock))
+        .chain(of_documents)
+        .collect();
     if locks.is_empty() {
         return Ok(());
     }
     locks.sort_unstable();
     locks.dedup();
-    sqlx::query("select pg_advisory_xact_lock(key) from unnest($1::bigint[]) key").bind(locks).execute(conn).await?;
+    sqlx::query("select pg_advisory_xact_lock(key) from unnest($1::bigint[]) key")
+        .bind(locks)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
@@ -123,6 +140,12 @@ fn forget_false_matches(store: &Store, known: &mut Known, criteria: &[((usize, P
     }
 }
 
+/// A member of a document: where its row id will be.
+pub enum Member {
+    New(usize),
+    Known(i64),
+}
+
 /// The columns of one batch: each field is an array argument.
 #[derive(Default)]
 pub struct Columns {
@@ -159,7 +182,11 @@ struct Side<T> {
 
 impl<T> Default for Side<T> {
     fn default() -> Side<T> {
-        Side { of: Vec::new(), key: Vec::new(), values: Vec::new() }
+        Side {
+            of: Vec::new(),
+            key: Vec::new(),
+            values: Vec::new(),
+        }
     }
 }
 
@@ -176,7 +203,17 @@ impl Columns {
     pub fn insert(&mut self, registry: &Registry, id: &str, prepared: &Prepared) -> usize {
         self.inserts += 1;
         let type_number = prepared.type_number;
-        self.push(0, self_hash(registry.name_of(type_number), id), type_number, id, 1, State::Live, true, Change::Create, Some(prepared));
+        self.push(
+            0,
+            self_hash(registry.name_of(type_number), id),
+            type_number,
+            id,
+            1,
+            State::Live,
+            true,
+            Change::Create,
+            Some(prepared),
+        );
         self.rid.len() - 1
     }
 
@@ -187,16 +224,53 @@ impl Columns {
             State::Live => (State::Live, Change::Update),
         };
         let hash = self_hash(registry.name_of(row.type_number), &row.id);
-        self.push(row.rid, hash, row.type_number, &row.id, row.version + 1, state, false, change, Some(prepared));
+        self.push(
+            row.rid,
+            hash,
+            row.type_number,
+            &row.id,
+            row.version + 1,
+            state,
+            false,
+            change,
+            Some(prepared),
+        );
     }
 
     pub fn delete(&mut self, registry: &Registry, row: &Row) {
         let hash = self_hash(registry.name_of(row.type_number), &row.id);
-        self.push(row.rid, hash, row.type_number, &row.id, row.version + 1, State::Deleted, false, Change::Delete, None);
+        // What was obscured stays so: neither its end nor its history is told.
+        let state = if row.state() == State::Withdrawn {
+            State::Withdrawn
+        } else {
+            State::Deleted
+        };
+        self.push(
+            row.rid,
+            hash,
+            row.type_number,
+            &row.id,
+            row.version + 1,
+            state,
+            false,
+            Change::Delete,
+            None,
+        );
     }
 
     #[expect(clippy::too_many_arguments, reason = "one per column of the row; called from three places here")]
-    fn push(&mut self, rid: i64, hash: i64, type_number: i16, id: &str, version: i32, state: State, is_new: bool, change: Change, prepared: Option<&Prepared>) {
+    fn push(
+        &mut self,
+        rid: i64,
+        hash: i64,
+        type_number: i16,
+        id: &str,
+        version: i32,
+        state: State,
+        is_new: bool,
+        change: Change,
+        prepared: Option<&Prepared>,
+    ) {
         let place = self.rid.len();
         self.rid.push(rid);
         self.self_hash.push(hash);
@@ -206,7 +280,10 @@ impl Columns {
         self.state.push(state as i16);
         self.is_new.push(is_new);
         self.operation.push(change as i16);
-        let Some(Prepared { entry, dictionary, body, .. }) = prepared else {
+        let Some(Prepared {
+            entry, dictionary, body, ..
+        }) = prepared
+        else {
             // A deleted resource: nothing of it stays in the index.
             self.dictionary.push(0);
             self.body.push(Vec::new());
@@ -267,15 +344,23 @@ impl Columns {
     }
 
     pub fn member_ids(&self, members: &[Member]) -> Vec<i64> {
-        members.iter().map(|m| match m {
-            Member::New(place) => self.rid[*place],
-            Member::Known(rid) => *rid,
-        }).collect()
+        members
+            .iter()
+            .map(|m| match m {
+                Member::New(place) => self.rid[*place],
+                Member::Known(rid) => *rid,
+            })
+            .collect()
     }
 
     /// Row ids of what exists already: their old versions go to history, their side rows away.
     fn changed(&self) -> Vec<i64> {
-        self.rid.iter().zip(&self.is_new).filter(|(_, is_new)| !**is_new).map(|(rid, _)| *rid).collect()
+        self.rid
+            .iter()
+            .zip(&self.is_new)
+            .filter(|(_, is_new)| !**is_new)
+            .map(|(rid, _)| *rid)
+            .collect()
     }
 }
 
@@ -369,15 +454,17 @@ pub async fn write(conn: &mut PgConnection, columns: &Columns, now: DateTime<Utc
         .bind(&columns.operation)
         .bind(now)
         .bind(&columns.terms);
-    columns.bind_sides(query)
-        .execute(&mut *conn)
-        .await?;
+    columns.bind_sides(query).execute(&mut *conn).await?;
     Ok(())
 }
 
 /// Hides or shows rows (oscuramento), with a change row for each. Returns how many changed.
 pub async fn set_state(conn: &mut PgConnection, rids: &[i64], from: State, to: State, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
-    let operation = if to == State::Withdrawn { Change::Withdraw } else { Change::Restore };
+    let operation = if to == State::Withdrawn {
+        Change::Withdraw
+    } else {
+        Change::Restore
+    };
     let done = sqlx::query(
         "with moved as (
              update resource set state = $3 where rid = any($1) and state = $2 returning rid, version, type
@@ -403,10 +490,7 @@ pub async fn replace_index(conn: &mut PgConnection, entries: &[(i64, IndexEntry)
         columns.rid.push(*rid);
         columns.push_entry(place, entry);
     }
-    sqlx::query(REPLACE_INDEX)
-        .bind(&columns.rid)
-        .execute(&mut *conn)
-        .await?;
+    sqlx::query(REPLACE_INDEX).bind(&columns.rid).execute(&mut *conn).await?;
     sqlx::query(
         "update resource r
          set present = i.present, date_low = i.date_low, date_high = i.date_high, reference_terms = i.reference_terms, terms = ($8::bigint[])[i.term_first:i.term_last]

@@ -18,11 +18,15 @@ use crate::search::index::index;
 use crate::search::parameters::Registry;
 use crate::store::Store;
 use crate::store::bodies::Bodies;
+use crate::store::document;
 use crate::store::document::DocumentAction;
+use crate::store::document::DocumentWrite;
 use crate::store::document::KnownDocument;
+use crate::store::ingestion;
 use crate::store::rows::Row;
 use crate::store::statements;
 use crate::store::statements::Columns;
+use crate::store::statements::Member;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::Connection;
@@ -70,7 +74,13 @@ impl Prepared {
         let kept = kept_text(resource);
         let entry = index(parameters, resource);
         let (dictionary, body) = bodies.compress(type_number, &kept);
-        Prepared { type_number, kept, entry, dictionary, body }
+        Prepared {
+            type_number,
+            kept,
+            entry,
+            dictionary,
+            body,
+        }
     }
 }
 
@@ -106,13 +116,29 @@ pub enum Precondition {
     Version(i32),
     /// If-None-Match: *
     Absent,
+    /// The row has this version, withdrawn or not: for the feeding system, that may change what it has obscured.
+    Stored(i32),
 }
 
 #[derive(Debug, Clone)]
 pub enum Op {
-    Create { type_number: i16, id: String, content: Content, unless: Option<Criteria> },
-    Update { type_number: i16, target: Target, content: Content, precondition: Precondition },
-    Delete { type_number: i16, target: Target, precondition: Precondition },
+    Create {
+        type_number: i16,
+        id: String,
+        content: Content,
+        unless: Option<Criteria>,
+    },
+    Update {
+        type_number: i16,
+        target: Target,
+        content: Content,
+        precondition: Precondition,
+    },
+    Delete {
+        type_number: i16,
+        target: Target,
+        precondition: Precondition,
+    },
 }
 
 /// Operations that succeed or fail together.
@@ -124,6 +150,10 @@ pub struct Unit {
     /// Conditional references (`Practitioner?identifier=...`) and their searches.
     pub lookups: Vec<(String, Criteria)>,
     pub document: Option<DocumentAction>,
+    /// The document that the unit brings is obscured. `None`: as the one that it replaces, else not.
+    pub is_obscured: Option<bool>,
+    /// The waiting operation of the ingestion API that the unit, which has a document, carries out: it ends in the same transaction.
+    pub ingestion: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,6 +211,8 @@ pub struct Known {
     /// Matches of each criterion, by (unit, place): at most two.
     pub matches: HashMap<(usize, Place), Vec<i64>>,
     pub documents: HashMap<String, KnownDocument>,
+    /// Operations of the ingestion API that have not ended; locked.
+    pub waiting: HashSet<i64>,
 }
 
 /// Where in a unit a criterion stands.
@@ -193,9 +225,15 @@ pub enum Place {
 enum Decision {
     /// Nothing to write; the answer is known.
     Keep(Applied, Option<i64>),
-    Insert { id: String },
-    Update { row: Row },
-    Delete { row: Row },
+    Insert {
+        id: String,
+    },
+    Update {
+        row: Row,
+    },
+    Delete {
+        row: Row,
+    },
 }
 
 impl Op {
@@ -208,7 +246,14 @@ impl Op {
     pub fn criteria(&self) -> Option<&Criteria> {
         match self {
             Op::Create { unless, .. } => unless.as_ref(),
-            Op::Update { target: Target::Matching(criteria, _), .. } | Op::Delete { target: Target::Matching(criteria, _), .. } => Some(criteria),
+            Op::Update {
+                target: Target::Matching(criteria, _),
+                ..
+            }
+            | Op::Delete {
+                target: Target::Matching(criteria, _),
+                ..
+            } => Some(criteria),
             _ => None,
         }
     }
@@ -216,21 +261,35 @@ impl Op {
 
 impl Unit {
     pub fn single(op: Op) -> Unit {
-        Unit { ops: vec![op], ..Unit::default() }
+        Unit {
+            ops: vec![op],
+            ..Unit::default()
+        }
     }
 
     /// Every criterion and where it stands.
     pub fn criteria(&self) -> impl Iterator<Item = (Place, &Criteria)> {
-        let of_ops = self.ops.iter().enumerate().filter_map(|(i, op)| op.criteria().map(|c| (Place::Op(i), c)));
+        let of_ops = self
+            .ops
+            .iter()
+            .enumerate()
+            .filter_map(|(i, op)| op.criteria().map(|c| (Place::Op(i), c)));
         of_ops.chain(self.lookups.iter().enumerate().map(|(i, (_, c))| (Place::Lookup(i), c)))
     }
 
     /// Hashes of the resources that the unit names by id.
     pub fn hashes(&self, registry: &Registry) -> impl Iterator<Item = i64> {
         self.ops.iter().filter_map(move |op| match op {
-            Op::Update { type_number, target: Target::Id(id), .. } | Op::Delete { type_number, target: Target::Id(id), .. } => {
-                Some(self_hash(registry.name_of(*type_number), id))
+            Op::Update {
+                type_number,
+                target: Target::Id(id),
+                ..
             }
+            | Op::Delete {
+                type_number,
+                target: Target::Id(id),
+                ..
+            } => Some(self_hash(registry.name_of(*type_number), id)),
             _ => None,
         })
     }
@@ -238,23 +297,37 @@ impl Unit {
     /// What no other unit of the same batch may touch.
     pub fn keys(&self, registry: &Registry) -> HashSet<i64> {
         let document = self.document.iter().flat_map(DocumentAction::locks);
-        self.criteria().map(|(_, c)| c.lock).chain(self.hashes(registry)).chain(document).collect()
+        self.criteria()
+            .map(|(_, c)| c.lock)
+            .chain(self.hashes(registry))
+            .chain(document)
+            .collect()
     }
 }
 
 /// Applies units whose keys are disjoint in one database transaction. The outer error is the database's: then nothing was written.
 pub async fn apply(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Result<Vec<Result<UnitReply, Outcome>>, sqlx::Error> {
     let now = store.clock.now();
-    let needs_state = units.iter().any(|unit| unit.document.is_some() || unit.criteria().next().is_some() || unit.hashes(&store.registry).next().is_some());
+    let needs_state = units
+        .iter()
+        .any(|unit| unit.document.is_some() || unit.criteria().next().is_some() || unit.hashes(&store.registry).next().is_some());
     if !needs_state {
         let mut written = Written::default();
-        let replies = units.iter().enumerate().map(|(i, unit)| write_unit(store, &Known::default(), i, unit, now, &mut written)).collect();
+        let replies = units
+            .iter()
+            .enumerate()
+            .map(|(i, unit)| write_unit(store, &Known::default(), i, unit, now, &mut written))
+            .collect();
         return written.store(store, conn, now, replies).await;
     }
     let mut tx = conn.begin().await?;
     let known = statements::read_known(store, &mut tx, units).await?;
     let mut written = Written::default();
-    let replies = units.iter().enumerate().map(|(i, unit)| write_unit(store, &known, i, unit, now, &mut written)).collect();
+    let replies = units
+        .iter()
+        .enumerate()
+        .map(|(i, unit)| write_unit(store, &known, i, unit, now, &mut written))
+        .collect();
     let replies = written.store(store, &mut tx, now, replies).await?;
     tx.commit().await?;
     Ok(replies)
@@ -264,13 +337,10 @@ pub async fn apply(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Re
 #[derive(Default)]
 struct Written {
     columns: Columns,
-    documents: Vec<(DocumentAction, Vec<Member>)>,
-}
-
-/// A member of a document: where its row id will be.
-pub enum Member {
-    New(usize),
-    Known(i64),
+    documents: Vec<DocumentWrite>,
+    /// Further identifiers of documents that are here, and their documents.
+    aliases: Vec<(String, i64)>,
+    ingestions: Vec<i64>,
 }
 
 impl Written {
@@ -281,24 +351,38 @@ impl Written {
         now: DateTime<Utc>,
         replies: Vec<Result<UnitReply, Outcome>>,
     ) -> Result<Vec<Result<UnitReply, Outcome>>, sqlx::Error> {
-        if self.columns.is_empty() {
-            return Ok(replies);
+        if !self.columns.is_empty() {
+            self.columns
+                .assign_row_ids(store.row_ids.take(&store.points, self.columns.inserts()).await?);
+            statements::write(conn, &self.columns, now).await?;
         }
-        self.columns.assign_row_ids(store.row_ids.take(&store.points, self.columns.inserts()).await?);
-        statements::write(conn, &self.columns, now).await?;
-        for (action, members) in &self.documents {
-            crate::store::document::store(conn, action, &self.columns.member_ids(members), now).await?;
+        for document in &self.documents {
+            document::store(store, conn, document, &self.columns.member_ids(&document.members), now).await?;
         }
+        document::store_aliases(conn, &self.aliases).await?;
+        ingestion::succeed(conn, &self.ingestions, now).await?;
         Ok(replies)
     }
 }
 
 /// Decides and prepares one unit. Either all of its operations go into `written`, or none.
-fn write_unit(store: &Store, known: &Known, unit_index: usize, unit: &Unit, now: DateTime<Utc>, written: &mut Written) -> Result<UnitReply, Outcome> {
-    if let Some(action) = &unit.document {
-        if let Some(reply) = action.already_here(store, known)? {
-            return Ok(reply);
-        }
+fn write_unit(
+    store: &Store,
+    known: &Known,
+    unit_index: usize,
+    unit: &Unit,
+    now: DateTime<Utc>,
+    written: &mut Written,
+) -> Result<UnitReply, Outcome> {
+    if unit.ingestion.is_some_and(|id| !known.waiting.contains(&id)) {
+        return Err(Outcome::conflict("The operation has ended already"));
+    }
+    if let Some(action) = &unit.document
+        && let Some((document, reply)) = action.already_here(store, known)?
+    {
+        written.aliases.extend(action.aliases(known, document));
+        written.ingestions.extend(unit.ingestion);
+        return Ok(reply);
     }
     let decisions = decide(&store.registry, known, unit_index, unit)?;
     let targets = link_targets(store, known, unit_index, unit, &decisions)?;
@@ -316,10 +400,19 @@ fn write_unit(store: &Store, known: &Known, unit_index: usize, unit: &Unit, now:
         applied.push(record(store, decision, prepared, now, &mut written.columns, &mut members)?);
     }
     if let Some(action) = &unit.document {
-        action.remove_old(store, known, &mut written.columns);
-        written.documents.push((action.clone(), members));
+        action.remove_old(store, known, &members, &mut written.columns);
+        let is_obscured = unit.is_obscured.unwrap_or_else(|| action.was_obscured(known));
+        written.documents.push(DocumentWrite {
+            action: action.clone(),
+            members,
+            is_obscured,
+        });
     }
-    Ok(UnitReply { applied, is_known_document: false })
+    written.ingestions.extend(unit.ingestion);
+    Ok(UnitReply {
+        applied,
+        is_known_document: false,
+    })
 }
 
 fn decide(registry: &Registry, known: &Known, unit_index: usize, unit: &Unit) -> Result<Vec<Decision>, Outcome> {
@@ -327,7 +420,13 @@ fn decide(registry: &Registry, known: &Known, unit_index: usize, unit: &Unit) ->
     let mut decisions = Vec::with_capacity(unit.ops.len());
     for (i, op) in unit.ops.iter().enumerate() {
         let matches = known.matches.get(&(unit_index, Place::Op(i))).map(Vec::as_slice);
-        let decision = decide_op(registry, known, op, matches).map_err(|outcome| if unit.ops.len() > 1 { outcome.at(&format!("Bundle.entry[{i}]")) } else { outcome })?;
+        let decision = decide_op(registry, known, op, matches).map_err(|outcome| {
+            if unit.ops.len() > 1 {
+                outcome.at(&format!("Bundle.entry[{i}]"))
+            } else {
+                outcome
+            }
+        })?;
         let hash = match &decision {
             Decision::Update { row } | Decision::Delete { row } => Some(self_hash(registry.name_of(row.type_number), &row.id)),
             Decision::Insert { id } => Some(self_hash(registry.name_of(op.type_number()), id)),
@@ -343,7 +442,9 @@ fn decide(registry: &Registry, known: &Known, unit_index: usize, unit: &Unit) ->
 
 fn decide_op(registry: &Registry, known: &Known, op: &Op, matches: Option<&[i64]>) -> Result<Decision, Outcome> {
     if matches.is_some_and(|m| m.len() > 1) {
-        return Err(Outcome::precondition("The criterion matches several resources: it must match at most one").with_code("multiple-matches"));
+        return Err(
+            Outcome::precondition("The criterion matches several resources: it must match at most one").with_code("multiple-matches"),
+        );
     }
     let matched = matches.and_then(|m| m.first()).and_then(|hash| known.rows.get(hash));
     match op {
@@ -351,7 +452,12 @@ fn decide_op(registry: &Registry, known: &Known, op: &Op, matches: Option<&[i64]
             Some(row) => Decision::Keep(kept(row, Effect::Matched), Some(row.rid)),
             None => Decision::Insert { id: id.clone() },
         }),
-        Op::Update { type_number, target, precondition, .. } => {
+        Op::Update {
+            type_number,
+            target,
+            precondition,
+            ..
+        } => {
             let (row, id) = match target {
                 Target::Id(id) => (row_of(registry, known, *type_number, id)?, id),
                 Target::Matching(_, id) => (matched, id),
@@ -362,7 +468,11 @@ fn decide_op(registry: &Registry, known: &Known, op: &Op, matches: Option<&[i64]
                 None => Decision::Insert { id: id.clone() },
             })
         }
-        Op::Delete { type_number, target, precondition } => {
+        Op::Delete {
+            type_number,
+            target,
+            precondition,
+        } => {
             let row = match target {
                 Target::Id(id) => row_of(registry, known, *type_number, id)?,
                 Target::Matching(..) => matched,
@@ -379,7 +489,9 @@ fn decide_op(registry: &Registry, known: &Known, op: &Op, matches: Option<&[i64]
 
 fn row_of<'k>(registry: &Registry, known: &'k Known, type_number: i16, id: &str) -> Result<Option<&'k Row>, Outcome> {
     match known.rows.get(&self_hash(registry.name_of(type_number), id)) {
-        Some(row) if row.id != id || row.type_number != type_number => Err(Outcome::conflict("This id cannot be used here; choose another")),
+        Some(row) if row.id != id || row.type_number != type_number => {
+            Err(Outcome::conflict("This id cannot be used here; choose another"))
+        }
         row => Ok(row),
     }
 }
@@ -390,21 +502,47 @@ fn check_precondition(row: Option<&Row>, precondition: Precondition) -> Result<(
     match (precondition, live) {
         (Precondition::None, _) | (Precondition::Absent, None) => Ok(()),
         (Precondition::Version(wanted), Some(row)) if row.version == wanted => Ok(()),
-        (Precondition::Version(wanted), _) => Err(Outcome::precondition(format!("The current version is not {wanted}: read it again and repeat the change"))),
-        (Precondition::Absent, Some(_)) => Err(Outcome::precondition("The resource exists, and If-None-Match: * asks that it does not")),
+        (Precondition::Version(wanted), _) => Err(Outcome::precondition(format!(
+            "The current version is not {wanted}: read it again and repeat the change"
+        ))),
+        (Precondition::Stored(wanted), _) if row.is_some_and(|r| r.version == wanted && r.state() != State::Deleted) => Ok(()),
+        (Precondition::Stored(_), _) => Err(Outcome::precondition("The resource was changed meanwhile: try again")),
+        (Precondition::Absent, Some(_)) => Err(Outcome::precondition(
+            "The resource exists, and If-None-Match: * asks that it does not",
+        )),
     }
 }
 
 fn kept(row: &Row, effect: Effect) -> Applied {
-    Applied { effect, type_number: row.type_number, id: row.id.clone(), version: row.version, updated: row.updated, kept: None }
+    Applied {
+        effect,
+        type_number: row.type_number,
+        id: row.id.clone(),
+        version: row.version,
+        updated: row.updated,
+        kept: None,
+    }
 }
 
 fn absent(type_number: i16) -> Applied {
-    Applied { effect: Effect::Absent, type_number, id: String::new(), version: 0, updated: DateTime::UNIX_EPOCH, kept: None }
+    Applied {
+        effect: Effect::Absent,
+        type_number,
+        id: String::new(),
+        version: 0,
+        updated: DateTime::UNIX_EPOCH,
+        kept: None,
+    }
 }
 
 /// What each fullUrl and each conditional reference of the unit stands for: `Type/id`.
-fn link_targets(store: &Store, known: &Known, unit_index: usize, unit: &Unit, decisions: &[Decision]) -> Result<HashMap<String, String>, Outcome> {
+fn link_targets(
+    store: &Store,
+    known: &Known,
+    unit_index: usize,
+    unit: &Unit,
+    decisions: &[Decision],
+) -> Result<HashMap<String, String>, Outcome> {
     let mut targets = HashMap::with_capacity(unit.links.len() + unit.lookups.len());
     for (full_url, op) in &unit.links {
         let id = match &decisions[*op] {
@@ -412,7 +550,10 @@ fn link_targets(store: &Store, known: &Known, unit_index: usize, unit: &Unit, de
             Decision::Insert { id } => id,
             Decision::Update { row } | Decision::Delete { row } => &row.id,
         };
-        targets.insert(full_url.clone(), format!("{}/{id}", store.registry.name_of(unit.ops[*op].type_number())));
+        targets.insert(
+            full_url.clone(),
+            format!("{}/{id}", store.registry.name_of(unit.ops[*op].type_number())),
+        );
     }
     for (i, (reference, criteria)) in unit.lookups.iter().enumerate() {
         let matches = known.matches.get(&(unit_index, Place::Lookup(i))).map_or(&[][..], Vec::as_slice);
@@ -421,7 +562,11 @@ fn link_targets(store: &Store, known: &Known, unit_index: usize, unit: &Unit, de
             _ => None,
         };
         let row = row.ok_or_else(|| {
-            let text = format!("A conditional reference to {} matches {} resources: it must match one", store.registry.name_of(criteria.type_number), matches.len());
+            let text = format!(
+                "A conditional reference to {} matches {} resources: it must match one",
+                store.registry.name_of(criteria.type_number),
+                matches.len()
+            );
             Outcome::precondition(text).with_code(if matches.is_empty() { "not-found" } else { "multiple-matches" })
         })?;
         targets.insert(reference.clone(), format!("{}/{}", store.registry.name_of(row.type_number), row.id));
@@ -429,7 +574,12 @@ fn link_targets(store: &Store, known: &Known, unit_index: usize, unit: &Unit, de
     Ok(targets)
 }
 
-fn prepare<'c>(store: &Store, type_number: i16, content: &'c Content, targets: &HashMap<String, String>) -> Result<Cow<'c, Prepared>, Outcome> {
+fn prepare<'c>(
+    store: &Store,
+    type_number: i16,
+    content: &'c Content,
+    targets: &HashMap<String, String>,
+) -> Result<Cow<'c, Prepared>, Outcome> {
     let text = match content {
         Content::Ready(prepared) => return Ok(Cow::Borrowed(prepared)),
         Content::Open(text) => text,
@@ -447,7 +597,14 @@ fn prepare<'c>(store: &Store, type_number: i16, content: &'c Content, targets: &
 }
 
 /// Puts one decided operation into the columns to write, and says what became of it.
-fn record(store: &Store, decision: Decision, prepared: Option<Cow<'_, Prepared>>, now: DateTime<Utc>, columns: &mut Columns, members: &mut Vec<Member>) -> Result<Applied, Outcome> {
+fn record(
+    store: &Store,
+    decision: Decision,
+    prepared: Option<Cow<'_, Prepared>>,
+    now: DateTime<Utc>,
+    columns: &mut Columns,
+    members: &mut Vec<Member>,
+) -> Result<Applied, Outcome> {
     match (decision, prepared) {
         (Decision::Keep(applied, rid), _) => {
             members.extend(rid.map(Member::Known));
@@ -456,25 +613,49 @@ fn record(store: &Store, decision: Decision, prepared: Option<Cow<'_, Prepared>>
         (Decision::Delete { row }, _) => {
             let version = row.version + 1;
             columns.delete(&store.registry, &row);
-            Ok(Applied { effect: Effect::Deleted, type_number: row.type_number, id: row.id, version, updated: now, kept: None })
+            Ok(Applied {
+                effect: Effect::Deleted,
+                type_number: row.type_number,
+                id: row.id,
+                version,
+                updated: now,
+                kept: None,
+            })
         }
         (Decision::Insert { id }, Some(prepared)) => {
             let type_number = prepared.type_number;
             let kept = Some(prepared.kept.clone());
             members.push(Member::New(columns.insert(&store.registry, &id, &prepared)));
-            Ok(Applied { effect: Effect::Created, type_number, id, version: 1, updated: now, kept })
+            Ok(Applied {
+                effect: Effect::Created,
+                type_number,
+                id,
+                version: 1,
+                updated: now,
+                kept,
+            })
         }
         (Decision::Update { row }, Some(prepared)) => {
             members.push(Member::Known(row.rid));
             let was_deleted = row.state() == State::Deleted;
-            if !was_deleted && store.bodies.decompress(row.dictionary, &row.body)? == prepared.kept {
-                return Ok(Applied { kept: Some(prepared.kept.clone()), ..kept(&row, Effect::Unchanged) });
+            if !row.body.is_empty() && store.bodies.decompress(row.dictionary, &row.body)? == prepared.kept {
+                return Ok(Applied {
+                    kept: Some(prepared.kept.clone()),
+                    ..kept(&row, Effect::Unchanged)
+                });
             }
             let kept = Some(prepared.kept.clone());
             let effect = if was_deleted { Effect::Created } else { Effect::Updated };
             let version = row.version + 1;
             columns.update(&store.registry, &row, &prepared);
-            Ok(Applied { effect, type_number: row.type_number, id: row.id, version, updated: now, kept })
+            Ok(Applied {
+                effect,
+                type_number: row.type_number,
+                id: row.id,
+                version,
+                updated: now,
+                kept,
+            })
         }
         (_, None) => Err(Outcome::internal("an operation without content")),
     }

@@ -61,7 +61,9 @@ impl Writer {
         let keys = unit.keys(&self.store.registry);
         let busy = |_| Outcome::unavailable("Too many writes are waiting; try again");
         self.jobs.try_send(Job { unit, keys, reply }).map_err(busy)?;
-        answer.await.map_err(|_| Outcome::unavailable("The server is stopping; try again"))?
+        answer
+            .await
+            .map_err(|_| Outcome::unavailable("The server is stopping; try again"))?
     }
 }
 
@@ -110,7 +112,10 @@ fn take_batch(waiting: &mut VecDeque<Job>, busy: &HashSet<i64>) -> (Vec<Job>, Ha
     // Keys of the units passed over: those behind them must not overtake.
     let mut passed: HashSet<i64> = HashSet::new();
     while let Some(job) = waiting.pop_front() {
-        let is_free = job.keys.iter().all(|key| !busy.contains(key) && !keys.contains(key) && !passed.contains(key));
+        let is_free = job
+            .keys
+            .iter()
+            .all(|key| !busy.contains(key) && !keys.contains(key) && !passed.contains(key));
         let fits = batch.is_empty() || ops + job.unit.ops.len() <= BATCH_OPS_MAX;
         if is_free && fits {
             ops += job.unit.ops.len();

@@ -71,7 +71,10 @@ pub struct ProfilePolicies {
 
 impl Default for ProfilePolicies {
     fn default() -> ProfilePolicies {
-        ProfilePolicies { default: Policy::Reject, policies: Vec::new() }
+        ProfilePolicies {
+            default: Policy::Reject,
+            policies: Vec::new(),
+        }
     }
 }
 

@@ -22,14 +22,20 @@ fn policies_decide_what_a_broken_profile_means() {
         (Policy::Warn, vec![Severity::Warning]),
         (Policy::Off, vec![]),
     ] {
-        let policies = ProfilePolicies { policies: vec![(url.to_owned(), policy)], ..ProfilePolicies::default() };
+        let policies = ProfilePolicies {
+            policies: vec![(url.to_owned(), policy)],
+            ..ProfilePolicies::default()
+        };
         let validator = Validator::load(definitions(), policies).expect("the profiles compile");
         let severities: Vec<Severity> = validator.validate(document.root()).iter().map(|i| i.severity).collect();
         assert_eq!(severities, expected, "{policy:?}");
         let against = validator.validate_against(document.root(), url).expect("known");
         assert_eq!(against.iter().map(|i| i.severity).collect::<Vec<_>>(), [Severity::Error]);
     }
-    let unknown = ProfilePolicies { policies: vec![("http://example.org".to_owned(), Policy::Off)], ..ProfilePolicies::default() };
+    let unknown = ProfilePolicies {
+        policies: vec![("http://example.org".to_owned(), Policy::Off)],
+        ..ProfilePolicies::default()
+    };
     assert!(Validator::load(definitions(), unknown).is_err());
 }
 
