@@ -18,7 +18,7 @@ run: build ## start it with a private PostgreSQL and the sample population, unti
 	@scripts/run $(EDS)
 
 test: setup ## all tests; T=name for those with that name
-	cargo test --locked $(T)
+	cargo test --locked --workspace $(T)
 
 check: setup ## formatting, lints, documentation
 	cargo fmt --check
@@ -28,8 +28,8 @@ check: setup ## formatting, lints, documentation
 demo: build ## the story of a document: two servers, two regions, both killed, nothing lost
 	@scripts/demo $(EDS)
 
-bench: build ## the figures to reach, measured here
-	cargo run --release --locked --manifest-path bench/Cargo.toml -- $(ARGS)
+bench: setup ## the figures to reach, measured here (SIZE=1000000 for the size that the goals are set for)
+	scripts/bench $(ARGS)
 
 release: check test build ## everything checked, then the binary and its SHA-256
 	@cd target/release && sha256sum eds

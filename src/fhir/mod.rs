@@ -10,4 +10,5 @@ pub mod links;
 pub mod regions;
 pub mod resource;
 pub mod splice;
+pub mod strings;
 pub mod systems;

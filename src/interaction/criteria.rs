@@ -14,7 +14,7 @@ use crate::search::index::Token;
 use crate::search::index::term;
 use crate::search::parse::Handling;
 use crate::search::parse::Parser;
-use crate::store::write::Criteria;
+use crate::store::unit::Criteria;
 use std::collections::BTreeSet;
 
 /// Reads the criteria of a conditional interaction on a type. `body` is the resource that comes with it.

@@ -11,7 +11,7 @@ use crate::outcome::Outcome;
 use crate::search::cursor::Cursor;
 use crate::store::history;
 use crate::store::history::Entry;
-use crate::store::write::Change;
+use crate::store::unit::Change;
 use chrono::DateTime;
 use chrono::Utc;
 use std::fmt::Write;

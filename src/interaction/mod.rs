@@ -26,7 +26,7 @@ use crate::search::parse::Limits;
 use crate::store::Store;
 use crate::store::read::Reader;
 use crate::store::rows::Row;
-use crate::store::write::Applied;
+use crate::store::unit::Applied;
 use crate::store::writer::Writer;
 use crate::validate::Validator;
 use chrono::DateTime;
@@ -100,7 +100,7 @@ impl Service {
                 );
                 Ok(Some(out))
             }
-            None if applied.effect == crate::store::write::Effect::Matched => {
+            None if applied.effect == crate::store::unit::Effect::Matched => {
                 let row = self.reader.read(self.policy, type_name, &applied.id).await?;
                 Ok(Some(row.to_json(&self.store.registry, &self.store.bodies)?))
             }

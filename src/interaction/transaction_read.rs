@@ -6,7 +6,7 @@ use crate::fhir::json::Value;
 use crate::interaction::write::is_type;
 use crate::outcome::Category;
 use crate::outcome::Outcome;
-use crate::store::write::Precondition;
+use crate::store::unit::Precondition;
 use std::collections::HashSet;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

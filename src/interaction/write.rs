@@ -11,14 +11,14 @@ use crate::interaction::parse_json;
 use crate::outcome::Issue;
 use crate::outcome::Outcome;
 use crate::outcome::Severity;
-use crate::store::write::Applied;
-use crate::store::write::Content;
-use crate::store::write::Effect;
-use crate::store::write::Op;
-use crate::store::write::Precondition;
-use crate::store::write::Prepared;
-use crate::store::write::Target;
-use crate::store::write::Unit;
+use crate::store::unit::Applied;
+use crate::store::unit::Content;
+use crate::store::unit::Effect;
+use crate::store::unit::Op;
+use crate::store::unit::Precondition;
+use crate::store::unit::Prepared;
+use crate::store::unit::Target;
+use crate::store::unit::Unit;
 
 /// `POST [type]`, with If-None-Exist as `unless`.
 pub async fn create(service: &Service, type_name: &str, body: &[u8], unless: Option<&str>) -> Result<Reply, Outcome> {

@@ -11,18 +11,14 @@ use crate::fhir::identity::referenced_type;
 use crate::fhir::identity::self_hash;
 use crate::fhir::identity::without_version;
 use crate::fhir::json::Value;
+use crate::fhir::strings::normalise;
 use crate::fhir::systems;
 use crate::search::parameters::Datatype;
 use crate::search::parameters::Edge;
 use crate::search::parameters::Extract;
 use crate::search::parameters::TypeParameters;
 use std::borrow::Cow;
-use unicode_normalization::UnicodeNormalization;
-use unicode_normalization::char::is_combining_mark;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
-
-/// Longest normalised string kept: what follows does not take part in search. A B-tree entry has room for a third of a page.
-pub const STRING_CHARS_MAX: usize = 500;
 
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct IndexEntry {
@@ -96,25 +92,6 @@ pub fn term(salt: i64, token: Token<'_>) -> i64 {
 /// The term of a reference to the resource with this hash.
 pub fn reference_term(salt: i64, target: i64) -> i64 {
     salt ^ target
-}
-
-/// Without accents, in lower case, white space collapsed: how strings are compared. At most [`STRING_CHARS_MAX`] characters.
-pub fn normalise(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for word in text.split_whitespace() {
-        if !out.is_empty() {
-            out.push(' ');
-        }
-        if word.is_ascii() {
-            out.extend(word.chars().map(|c| c.to_ascii_lowercase()));
-        } else {
-            out.extend(word.nfd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase));
-        }
-    }
-    match out.char_indices().nth(STRING_CHARS_MAX) {
-        Some((end, _)) => out[..end].to_owned(),
-        None => out,
-    }
 }
 
 /// Finds everything that the index holds of a resource.

@@ -6,7 +6,7 @@ use crate::policy::State;
 use crate::store::Store;
 use crate::store::database_error;
 use crate::store::rows::Row;
-use crate::store::write::Change;
+use crate::store::unit::Change;
 use chrono::DateTime;
 use chrono::Utc;
 

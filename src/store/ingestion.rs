@@ -3,7 +3,7 @@
 //! An operation ends in the transaction of the unit that carries it out ([`succeed`]), so it is carried out once, whatever fails and however
 //! many nodes try. Session locks on identifiers only spare the nodes each other's work: they go with the connection of a node that is killed.
 
-use crate::store::write::Unit;
+use crate::store::unit::Unit;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::PgConnection;

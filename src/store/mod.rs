@@ -2,6 +2,7 @@
 
 pub mod bodies;
 pub mod cluster;
+pub mod columns;
 pub mod document;
 pub mod feed;
 pub mod history;
@@ -11,6 +12,7 @@ pub mod read;
 pub mod reindex;
 pub mod rows;
 pub mod statements;
+pub mod unit;
 pub mod write;
 pub mod writer;
 

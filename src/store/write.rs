@@ -7,26 +7,29 @@
 
 use crate::fhir::identity::self_hash;
 use crate::fhir::json::Document;
-use crate::fhir::json::Value;
 use crate::fhir::links;
-use crate::fhir::resource::kept_text;
 use crate::outcome::Outcome;
 use crate::policy::State;
-use crate::search::condition::Condition;
-use crate::search::index::IndexEntry;
-use crate::search::index::index;
 use crate::search::parameters::Registry;
 use crate::store::Store;
-use crate::store::bodies::Bodies;
+use crate::store::columns::Columns;
+use crate::store::columns::Member;
 use crate::store::document;
-use crate::store::document::DocumentAction;
 use crate::store::document::DocumentWrite;
-use crate::store::document::KnownDocument;
 use crate::store::ingestion;
 use crate::store::rows::Row;
 use crate::store::statements;
-use crate::store::statements::Columns;
-use crate::store::statements::Member;
+use crate::store::unit::Applied;
+use crate::store::unit::Content;
+use crate::store::unit::Effect;
+use crate::store::unit::Known;
+use crate::store::unit::Op;
+use crate::store::unit::Place;
+use crate::store::unit::Precondition;
+use crate::store::unit::Prepared;
+use crate::store::unit::Target;
+use crate::store::unit::Unit;
+use crate::store::unit::UnitReply;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::Connection;
@@ -34,193 +37,6 @@ use sqlx::PgConnection;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::HashSet;
-
-/// What a change row says happened: `change.operation`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(i16)]
-pub enum Change {
-    Create = 0,
-    Update = 1,
-    Delete = 2,
-    Withdraw = 3,
-    Restore = 4,
-}
-
-impl Change {
-    pub fn from_number(number: i16) -> Change {
-        match number {
-            0 => Change::Create,
-            1 => Change::Update,
-            2 => Change::Delete,
-            3 => Change::Withdraw,
-            _ => Change::Restore,
-        }
-    }
-}
-
-/// A resource ready to be stored.
-#[derive(Debug, Clone)]
-pub struct Prepared {
-    pub type_number: i16,
-    pub kept: String,
-    pub entry: IndexEntry,
-    pub dictionary: i16,
-    pub body: Vec<u8>,
-}
-
-impl Prepared {
-    pub fn new(registry: &Registry, bodies: &Bodies, type_number: i16, resource: Value<'_>) -> Prepared {
-        let parameters = registry.of(registry.name_of(type_number)).expect("the type was looked up before");
-        let kept = kept_text(resource);
-        let entry = index(parameters, resource);
-        let (dictionary, body) = bodies.compress(type_number, &kept);
-        Prepared {
-            type_number,
-            kept,
-            entry,
-            dictionary,
-            body,
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-pub enum Content {
-    Ready(Prepared),
-    /// JSON text that refers to other entries of its unit: prepared when their ids are known.
-    Open(String),
-}
-
-/// The search of a conditional interaction.
-#[derive(Debug, Clone)]
-pub struct Criteria {
-    pub type_number: i16,
-    /// Two criteria that could match the same have the same lock.
-    pub lock: i64,
-    pub condition: Condition,
-    /// Text that a match must hold: excludes a collision of hashes.
-    pub must_hold: Option<String>,
-}
-
-#[derive(Debug, Clone)]
-pub enum Target {
-    Id(String),
-    /// The one match, or a new resource with this id.
-    Matching(Criteria, String),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precondition {
-    None,
-    /// If-Match
-    Version(i32),
-    /// If-None-Match: *
-    Absent,
-    /// The row has this version, withdrawn or not: for the feeding system, that may change what it has obscured.
-    Stored(i32),
-}
-
-#[derive(Debug, Clone)]
-pub enum Op {
-    Create {
-        type_number: i16,
-        id: String,
-        content: Content,
-        unless: Option<Criteria>,
-    },
-    Update {
-        type_number: i16,
-        target: Target,
-        content: Content,
-        precondition: Precondition,
-    },
-    Delete {
-        type_number: i16,
-        target: Target,
-        precondition: Precondition,
-    },
-}
-
-/// Operations that succeed or fail together.
-#[derive(Debug, Default, Clone)]
-pub struct Unit {
-    pub ops: Vec<Op>,
-    /// fullUrl and the operation that it names.
-    pub links: Vec<(String, usize)>,
-    /// Conditional references (`Practitioner?identifier=...`) and their searches.
-    pub lookups: Vec<(String, Criteria)>,
-    pub document: Option<DocumentAction>,
-    /// The document that the unit brings is obscured. `None`: as the one that it replaces, else not.
-    pub is_obscured: Option<bool>,
-    /// The waiting operation of the ingestion API that the unit, which has a document, carries out: it ends in the same transaction.
-    pub ingestion: Option<i64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    Created,
-    Updated,
-    /// An update with the content that is there already.
-    Unchanged,
-    /// A conditional create found a match.
-    Matched,
-    Deleted,
-    /// There was nothing to delete.
-    Absent,
-}
-
-impl Effect {
-    /// As a label of metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Effect::Created => "created",
-            Effect::Updated => "updated",
-            Effect::Unchanged => "unchanged",
-            Effect::Matched => "matched",
-            Effect::Deleted => "deleted",
-            Effect::Absent => "absent",
-        }
-    }
-}
-
-/// What became of one operation.
-#[derive(Debug, Clone)]
-pub struct Applied {
-    pub effect: Effect,
-    pub type_number: i16,
-    pub id: String,
-    pub version: i32,
-    pub updated: DateTime<Utc>,
-    /// The kept text, unless deleted or absent.
-    pub kept: Option<String>,
-}
-
-/// What became of one unit.
-#[derive(Debug, Clone)]
-pub struct UnitReply {
-    pub applied: Vec<Applied>,
-    /// The unit's document was here already, with the same content: nothing was written.
-    pub is_known_document: bool,
-}
-
-/// The database's state that the units' decisions rest on.
-#[derive(Default)]
-pub struct Known {
-    /// By self hash; locked.
-    pub rows: HashMap<i64, Row>,
-    /// Matches of each criterion, by (unit, place): at most two.
-    pub matches: HashMap<(usize, Place), Vec<i64>>,
-    pub documents: HashMap<String, KnownDocument>,
-    /// Operations of the ingestion API that have not ended; locked.
-    pub waiting: HashSet<i64>,
-}
-
-/// Where in a unit a criterion stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Place {
-    Op(usize),
-    Lookup(usize),
-}
 
 enum Decision {
     /// Nothing to write; the answer is known.
@@ -234,75 +50,6 @@ enum Decision {
     Delete {
         row: Row,
     },
-}
-
-impl Op {
-    pub fn type_number(&self) -> i16 {
-        match self {
-            Op::Create { type_number, .. } | Op::Update { type_number, .. } | Op::Delete { type_number, .. } => *type_number,
-        }
-    }
-
-    pub fn criteria(&self) -> Option<&Criteria> {
-        match self {
-            Op::Create { unless, .. } => unless.as_ref(),
-            Op::Update {
-                target: Target::Matching(criteria, _),
-                ..
-            }
-            | Op::Delete {
-                target: Target::Matching(criteria, _),
-                ..
-            } => Some(criteria),
-            _ => None,
-        }
-    }
-}
-
-impl Unit {
-    pub fn single(op: Op) -> Unit {
-        Unit {
-            ops: vec![op],
-            ..Unit::default()
-        }
-    }
-
-    /// Every criterion and where it stands.
-    pub fn criteria(&self) -> impl Iterator<Item = (Place, &Criteria)> {
-        let of_ops = self
-            .ops
-            .iter()
-            .enumerate()
-            .filter_map(|(i, op)| op.criteria().map(|c| (Place::Op(i), c)));
-        of_ops.chain(self.lookups.iter().enumerate().map(|(i, (_, c))| (Place::Lookup(i), c)))
-    }
-
-    /// Hashes of the resources that the unit names by id.
-    pub fn hashes(&self, registry: &Registry) -> impl Iterator<Item = i64> {
-        self.ops.iter().filter_map(move |op| match op {
-            Op::Update {
-                type_number,
-                target: Target::Id(id),
-                ..
-            }
-            | Op::Delete {
-                type_number,
-                target: Target::Id(id),
-                ..
-            } => Some(self_hash(registry.name_of(*type_number), id)),
-            _ => None,
-        })
-    }
-
-    /// What no other unit of the same batch may touch.
-    pub fn keys(&self, registry: &Registry) -> HashSet<i64> {
-        let document = self.document.iter().flat_map(DocumentAction::locks);
-        self.criteria()
-            .map(|(_, c)| c.lock)
-            .chain(self.hashes(registry))
-            .chain(document)
-            .collect()
-    }
 }
 
 /// Applies units whose keys are disjoint in one database transaction. The outer error is the database's: then nothing was written.

@@ -20,7 +20,7 @@ use crate::interaction::transaction_read::entries;
 use crate::interaction::write::is_type;
 use crate::outcome::Outcome;
 use crate::store::document::DocumentAction;
-use crate::store::write::Unit;
+use crate::store::unit::Unit;
 
 /// Types that head a document, and the member of `relatesTo` that names what is replaced.
 pub const HEADS: [(&str, &str); 2] = [("DocumentReference", "target"), ("Composition", "targetReference")];

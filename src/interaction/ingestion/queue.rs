@@ -14,7 +14,7 @@ use crate::store::ingestion;
 use crate::store::ingestion::Claimed;
 use crate::store::ingestion::Operation;
 use crate::store::ingestion::Waiting;
-use crate::store::write::Unit;
+use crate::store::unit::Unit;
 use sqlx::PgConnection;
 use std::collections::HashMap;
 use std::sync::Arc;
