@@ -62,8 +62,12 @@ create table string_index (
 );
 create index string_index_value on string_index (key, value, rid);
 create index string_index_rid on string_index (rid);
+-- Each normalised string once, for search by part: names and cities repeat, and trigrams are dear to keep.
+create table string_value (
+    value text collate "C" primary key
+);
 create extension if not exists pg_trgm;
-create index string_index_part on string_index using gin (value gin_trgm_ops);
+create index string_value_part on string_value using gin (value gin_trgm_ops);
 
 -- Dates other than the primary one.
 create table date_index (

@@ -83,8 +83,15 @@ impl Compiler {
             }
             Condition::LastUpdated(number, prefix, low, high) => self.last_updated(alias, *number, *prefix, *low, *high),
             Condition::Quantity(quantity) => self.quantity(alias, quantity),
-            Condition::StringStart(keys, text) => self.string(alias, keys, format!("{}%", escape_like(text))),
-            Condition::StringPart(keys, text) => self.string(alias, keys, format!("%{}%", escape_like(text))),
+            Condition::StringStart(keys, text) => {
+                self.side_table(alias, "string_index", keys);
+                self.sql.push("value like ").bind(Arg::Text(format!("{}%", escape_like(text)))).push(")");
+            }
+            Condition::StringPart(keys, text) => {
+                self.side_table(alias, "string_index", keys);
+                self.sql.push("value in (select value from string_value where value like ");
+                self.sql.bind(Arg::Text(format!("%{}%", escape_like(text)))).push("))");
+            }
             Condition::Missing(bits) => {
                 self.sql.push(alias).push(".present & ").bind(Arg::Int(*bits)).push(" = 0");
             }
@@ -144,11 +151,6 @@ impl Compiler {
             .push(table)
             .push(" where key = any(");
         self.sql.bind(Arg::Keys(keys.to_vec())).push(") and ");
-    }
-
-    fn string(&mut self, alias: &str, keys: &[i32], pattern: String) {
-        self.side_table(alias, "string_index", keys);
-        self.sql.push("value like ").bind(Arg::Text(pattern)).push(")");
     }
 
     /// The half-open range of the resource against that of the query; <https://hl7.org/fhir/R4/search.html#prefix>.

@@ -168,6 +168,8 @@ with input as (
     where not i.is_new and r.rid = i.rid
 ), strings as (
     insert into string_index (rid, key, value) select * from unnest($19::bigint[], $20::int[], $21::text[])
+), string_values as (
+    insert into string_value (value) select distinct value from unnest($21::text[]) value order by value on conflict do nothing
 ), dates as (
     insert into date_index (rid, key, low, high) select * from unnest($22::bigint[], $23::int[], $24::bigint[], $25::bigint[])
 ), quantities as (
@@ -271,6 +273,8 @@ pub async fn replace_index(conn: &mut PgConnection, entries: &[(i64, IndexEntry)
     let query = sqlx::query(
         "with strings as (
              insert into string_index (rid, key, value) select * from unnest($1::bigint[], $2::int[], $3::text[])
+         ), string_values as (
+             insert into string_value (value) select distinct value from unnest($3::text[]) value order by value on conflict do nothing
          ), dates as (
              insert into date_index (rid, key, low, high) select * from unnest($4::bigint[], $5::int[], $6::bigint[], $7::bigint[])
          )
