@@ -155,7 +155,7 @@ pub struct Delivery {
     pub region: Vec<Region>,
 }
 
-/// A regional repository: three digits, and the FHIR base it takes its deliveries at.
+/// A regional repository: three digits, and the FHIR base it takes its deliveries at; empty for one that fetches its stream.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Region {
@@ -487,10 +487,10 @@ fn check_regions(regions: &[Region], default_region: &str) -> Result<(), String>
         if regions[..i].iter().any(|other| other.code == region.code) {
             return Err(format!("delivery.region: {} is there twice", region.code));
         }
-        if region.url.is_empty() {
-            return Err(format!("delivery.region {}: url is empty", region.code));
+        // Without an address the region pulls.
+        if !region.url.is_empty() {
+            check_url(&format!("delivery.region {}: url", region.code), &region.url)?;
         }
-        check_url(&format!("delivery.region {}: url", region.code), &region.url)?;
     }
     if !default_region.is_empty() && !is_code(default_region) {
         return Err("pertinence.default_region must be a code of three digits, as \"120\"".to_owned());

@@ -5,7 +5,7 @@ use crate::delivery::send::push_entry;
 use crate::interaction::Service;
 use crate::metrics;
 use crate::outcome::Outcome;
-use crate::search::parse::shown;
+use crate::search::value::shown;
 use crate::store::database_error;
 use crate::store::pertinence;
 use serde_json::Value;

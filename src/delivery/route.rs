@@ -257,11 +257,7 @@ impl<'s> Router<'s> {
         if rids.is_empty() {
             return Ok(());
         }
-        let rows: Vec<Row> =
-            sqlx::query_as("select rid, type, id, version, updated, state, dictionary, body from resource where rid = any($1)")
-                .bind(&rids)
-                .fetch_all(&mut *conn)
-                .await?;
+        let rows = pertinence::rows(conn, &rids).await?;
         let identifiers: HashMap<i64, Vec<i64>> = rows.iter().map(|row| (row.rid, self.identifier_hashes(row))).collect();
         let all: Vec<i64> = identifiers.values().flatten().copied().collect();
         let registry = pertinence::rda(conn, &all).await?;

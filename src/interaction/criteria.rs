@@ -32,6 +32,7 @@ pub fn criteria(service: &Service, type_name: &str, query: &str, body: Option<Va
         registry: &service.store.registry,
         limits: &service.limits,
         handling: Handling::Strict,
+        base: &service.limits.base_url,
     };
     let condition = parser.criteria(type_name, &pairs)?;
     let mut sorted: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();

@@ -70,7 +70,7 @@ fn parameters(service: &Service, path: &str, query: &str) -> Result<Page, Outcom
             other => {
                 return Err(Outcome::not_supported(format!(
                     "_history has no parameter {}: it has _count and _since",
-                    crate::search::parse::shown(other)
+                    crate::search::value::shown(other)
                 )));
             }
         }

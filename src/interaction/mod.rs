@@ -112,7 +112,7 @@ impl Service {
     pub fn type_number(&self, type_name: &str) -> Result<i16, Outcome> {
         let number = self.store.registry.number_of(type_name);
         number.ok_or_else(|| {
-            Outcome::not_found(&format!("Resource type {}", crate::search::parse::shown(type_name))).with_code("not-supported")
+            Outcome::not_found(&format!("Resource type {}", crate::search::value::shown(type_name))).with_code("not-supported")
         })
     }
 }

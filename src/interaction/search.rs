@@ -31,6 +31,8 @@ use crate::store::read::row_columns;
 use std::collections::HashSet;
 use std::fmt::Write;
 
+/// A cursor's row when the next page begins with the first row of a part.
+const FROM_THE_BEGINNING: i64 = i64::MAX;
 /// How often `:iterate` goes on: a chain of includes longer than this is cut, and said so.
 const ITERATIONS_MAX: usize = 8;
 
@@ -47,6 +49,7 @@ pub async fn search(
         registry: &service.store.registry,
         limits: &service.limits,
         handling,
+        base,
     };
     let mut query = parser.query(type_name, &pairs(query))?;
     let mut path = type_name.to_owned();
@@ -131,7 +134,9 @@ async fn matches(service: &Service, query: &Query, path: &str) -> Result<Page, O
         if is_over || next.is_some() {
             continue;
         }
-        let after = cursor.as_ref().filter(|c| c.is_without_key == (*part == Part::WithoutDate));
+        let after = cursor
+            .as_ref()
+            .filter(|c| c.is_without_key == (*part == Part::WithoutDate) && c.rid != FROM_THE_BEGINNING);
         // One row more than the page holds tells whether there is a next page.
         let limit = query.count + 1 - found.len();
         let keys = if *part == Part::WithoutDate {
@@ -159,7 +164,7 @@ async fn matches(service: &Service, query: &Query, path: &str) -> Result<Page, O
                     query: fingerprint,
                     is_without_key: true,
                     keys: Vec::new(),
-                    rid: i64::MAX,
+                    rid: FROM_THE_BEGINNING,
                 }),
             };
         } else if is_last_part {

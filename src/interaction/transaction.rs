@@ -175,6 +175,7 @@ impl Planner<'_> {
         {
             return Err(Outcome::invalid("The id of the resource is not the id of the url").at("resource.id"));
         }
+        write::check_whole(resource).map_err(|e| e.at("resource"))?;
         let content = self.content(type_number, resource)?;
         Ok(match entry.method {
             Method::Post => Op::Create {
@@ -260,6 +261,7 @@ pub fn fingerprint(entries: &[Entry<'_>]) -> Vec<u8> {
 
 async fn carry_out(service: &Service, base: &str, planned: Planned<'_>, handling: Handling) -> Result<Answer, Outcome> {
     let Planned { unit, entries, op_of } = planned;
+    check_reads(service, base, &entries, handling).await?;
     let written = match unit.ops.is_empty() {
         true => None,
         false => Some(service.writer.apply(unit).await?),
@@ -274,9 +276,10 @@ async fn carry_out(service: &Service, base: &str, planned: Planned<'_>, handling
                 reply.body = service.applied_json(applied).await?;
                 Ok(reply)
             }
-            (None, Method::Get) => Ok(get(service, base, entry, handling)
+            // Written is written: what cannot be read now is told in its place.
+            (None, Method::Get) => get(service, base, entry, handling)
                 .await
-                .map_err(|e| e.at(&format!("Bundle.entry[{i}]")))?),
+                .map_err(|e| e.at(&format!("Bundle.entry[{i}]"))),
             (None, _) => Ok(Reply {
                 status: 200,
                 ..Reply::default()
@@ -287,6 +290,23 @@ async fn carry_out(service: &Service, base: &str, planned: Planned<'_>, handling
         replies,
         is_known_document: written.is_some_and(|w| w.is_known_document),
     })
+}
+
+/// Reads are answered after the commit; one that will fail must fail before it, so that nothing is written.
+async fn check_reads(service: &Service, base: &str, entries: &[Entry<'_>], handling: Handling) -> Result<(), Outcome> {
+    let is_written = |read: &Entry<'_>| {
+        entries
+            .iter()
+            .any(|e| e.method != Method::Get && e.type_name == read.type_name && e.id == read.id)
+    };
+    for (i, entry) in entries.iter().enumerate().filter(|(_, e)| e.method == Method::Get) {
+        if entry.id.is_none() || !is_written(entry) {
+            get(service, base, entry, handling)
+                .await
+                .map_err(|e| e.at(&format!("Bundle.entry[{i}]")))?;
+        }
+    }
+    Ok(())
 }
 
 async fn get(service: &Service, base: &str, entry: &Entry<'_>, handling: Handling) -> Result<Reply, Outcome> {

@@ -8,6 +8,7 @@ use crate::interaction::Reply;
 use crate::interaction::Service;
 use crate::interaction::criteria::criteria;
 use crate::interaction::parse_json;
+use crate::outcome::Category;
 use crate::outcome::Issue;
 use crate::outcome::Outcome;
 use crate::outcome::Severity;
@@ -166,11 +167,28 @@ fn parameter_resource(parameters: Value<'_>) -> Option<Value<'_>> {
 /// The issues of a resource that may be stored: warnings and remarks. Errors: 400 for another type, 422 with every error found.
 pub fn check(service: &Service, type_name: &str, resource: Value<'_>) -> Result<Vec<Issue>, Outcome> {
     check_type(type_name, resource)?;
+    check_whole(resource)?;
     let issues = service.validator.validate(resource);
     if issues.iter().any(|issue| issue.severity == Severity::Error) {
         return Err(Outcome::unprocessable(issues));
     }
     Ok(issues)
+}
+
+/// Errors: 422 for a part of a resource, as `_summary` and `_elements` give it: it must not overwrite the whole.
+pub fn check_whole(resource: Value<'_>) -> Result<(), Outcome> {
+    let tags = resource.get("meta").and_then(|meta| meta.get("tag"));
+    let is_part = |tag: Value<'_>| {
+        tag.get_str("code").is_some_and(|c| c == "SUBSETTED")
+            && tag
+                .get_str("system")
+                .is_some_and(|s| s == "http://terminology.hl7.org/CodeSystem/v3-ObservationValue")
+    };
+    if tags.is_some_and(|tags| tags.items().any(is_part)) {
+        let text = "The resource is marked SUBSETTED: it is a part of one, and would overwrite the whole";
+        return Err(Outcome::new(Category::Unprocessable, "business-rule", text).at("meta.tag"));
+    }
+    Ok(())
 }
 
 fn check_type(type_name: &str, resource: Value<'_>) -> Result<(), Outcome> {

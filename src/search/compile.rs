@@ -85,7 +85,10 @@ impl Compiler {
             Condition::Quantity(quantity) => self.quantity(alias, quantity),
             Condition::StringStart(keys, text) => {
                 self.side_table(alias, "string_index", keys);
-                self.sql.push("value like ").bind(Arg::Text(format!("{}%", escape_like(text)))).push(")");
+                self.sql
+                    .push("value like ")
+                    .bind(Arg::Text(format!("{}%", escape_like(text))))
+                    .push(")");
             }
             Condition::StringPart(keys, text) => {
                 self.side_table(alias, "string_index", keys);
@@ -285,8 +288,8 @@ impl Compiler {
                 self.sql.push("code = ").bind(Arg::Int(hash)).push(" and ");
             }
         }
-        let (value, half) = (quantity.value, quantity.half);
-        let (low, high) = (Arg::Float(value - half), Arg::Float(value + half));
+        let value = quantity.value;
+        let (low, high) = (Arg::Float(quantity.low), Arg::Float(quantity.high));
         let exact = Arg::Float(value);
         let sql = &mut self.sql;
         match quantity.prefix {

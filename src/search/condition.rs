@@ -51,8 +51,9 @@ pub struct QuantityCondition {
     pub unit: Unit,
     pub prefix: Prefix,
     pub value: f64,
-    /// The value's implicit precision: half of its last digit.
-    pub half: f64,
+    /// The bounds of the value's implicit precision.
+    pub low: f64,
+    pub high: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -176,15 +176,9 @@ impl<'p> Indexer<'p> {
                 let codings = value.get("coding")?;
                 codings.items().filter_map(|coding| self.put_coding(extract, coding)).last()
             }
-            Datatype::Identifier => self.put_token(extract, value.get_str("system").as_deref(), &value.get_str("value")?),
+            Datatype::Identifier => self.put_system_and(extract, value, "value"),
             Datatype::ContactPoint => self.put_token(extract, value.get_str("use").as_deref(), &value.get_str("value")?),
             Datatype::Text => self.put_string(extract, &value.as_str()?),
-            Datatype::HumanName => self.put_strings(extract, value, &["text", "family", "given", "prefix", "suffix"]),
-            Datatype::Address => self.put_strings(
-                extract,
-                value,
-                &["text", "line", "city", "district", "state", "postalCode", "country"],
-            ),
             Datatype::Uri => self.put_uri(extract, &value.as_str()?),
             Datatype::Reference => self.put_reference(extract, value),
             Datatype::Resource => {
@@ -242,25 +236,26 @@ impl<'p> Indexer<'p> {
     }
 
     fn put_coding(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
-        self.put_token(extract, value.get_str("system").as_deref(), &value.get_str("code")?)
+        self.put_system_and(extract, value, "code")
+    }
+
+    /// A system with or without its code or value: the system alone can be found too.
+    fn put_system_and(&mut self, extract: &Extract, value: Value<'_>, member: &str) -> Option<()> {
+        let system = value.get_str("system");
+        match (value.get_str(member), &system) {
+            (Some(code), _) => self.put_token(extract, system.as_deref(), &code),
+            (None, Some(system)) => {
+                self.tokens.push(term(extract.salt, Token::System(system)));
+                Some(())
+            }
+            (None, None) => None,
+        }
     }
 
     fn put_string(&mut self, extract: &Extract, text: &str) -> Option<()> {
         self.tokens.push(term(extract.salt, Token::Exact(text)));
         self.entry.strings.push((extract.key, normalise(text)));
         Some(())
-    }
-
-    fn put_strings(&mut self, extract: &Extract, value: Value<'_>, members: &[&str]) -> Option<()> {
-        let mut found = None;
-        for (name, member) in value.members() {
-            if members.contains(&name.as_ref()) {
-                for text in member.items().filter_map(|item| item.as_str()) {
-                    found = self.put_string(extract, &text);
-                }
-            }
-        }
-        found
     }
 
     fn put_uri(&mut self, extract: &Extract, uri: &str) -> Option<()> {
@@ -468,7 +463,12 @@ mod tests {
         );
         let of = |code: &str| registry.of("Patient").and_then(|t| t.get(code)).expect("parameter");
         assert!(entry.strings.contains(&(of("family").keys[0], "d'angelo rossi".to_owned())));
-        assert!(entry.strings.contains(&(of("name").keys[0], "niccolo".to_owned())));
+        assert!(
+            entry
+                .strings
+                .iter()
+                .any(|(key, value)| of("name").keys.contains(key) && value == "niccolo")
+        );
         assert!(entry.terms.contains(&term(of("deceased").salts[0], Token::Plain("true"))));
     }
 

@@ -47,8 +47,6 @@ pub enum Datatype {
     CodeableConcept,
     Identifier,
     ContactPoint,
-    HumanName,
-    Address,
     Reference,
     Date,
     Period,
@@ -298,6 +296,20 @@ fn grow(definitions: &'static Definitions, compiled: &mut TypeParameters, type_n
     if kind == SearchParameterKind::Composite || path.steps.is_empty() {
         return Ok(false);
     }
+    let members = if kind == SearchParameterKind::String {
+        string_members(definitions, &mut compiled.walk, type_name, path)?
+    } else {
+        &[]
+    };
+    if !members.is_empty() {
+        // A name is the sum of its parts: `name` and `family` share what they both read.
+        for member in members {
+            let mut path = path.clone();
+            path.steps.push(Step::Field((*member).to_owned()));
+            grow(definitions, compiled, type_name, &path)?;
+        }
+        return Ok(true);
+    }
     let name = path_name(path);
     let kind_name = format!("{kind:?}");
     let salt = hash(&[type_name, &kind_name, &name]);
@@ -344,6 +356,21 @@ fn grow(definitions: &'static Definitions, compiled: &mut TypeParameters, type_n
         }
     }
     Ok(leaves.is_multiple)
+}
+
+/// The members by which a HumanName or an Address at the end of a path is searched; none for other datatypes.
+fn string_members(
+    definitions: &'static Definitions,
+    walk: &mut Walk,
+    type_name: &str,
+    path: &Path,
+) -> Result<&'static [&'static str], String> {
+    let leaves = leaves(definitions, walk, type_name, path)?;
+    Ok(match leaves.places.first().map(|leaf| leaf.datatype.as_str()) {
+        Some("HumanName") => &["text", "family", "given", "prefix", "suffix"],
+        Some("Address") => &["text", "line", "city", "district", "state", "postalCode", "country"],
+        _ => &[],
+    })
 }
 
 /// Where the values of a path are found.
@@ -450,8 +477,6 @@ fn datatype(kind: SearchParameterKind, code: &str) -> Option<Datatype> {
         (K::Token, "boolean") => Some(Datatype::Boolean),
         (K::Token, "code" | "id" | "string" | "uri" | "canonical" | "oid" | "uuid" | "url") => Some(Datatype::Code),
         (K::Token, "date" | "dateTime" | "instant" | "integer" | "positiveInt") => Some(Datatype::Code),
-        (K::String, "HumanName") => Some(Datatype::HumanName),
-        (K::String, "Address") => Some(Datatype::Address),
         (K::String, "string" | "markdown" | "code" | "id") => Some(Datatype::Text),
         (K::Reference, "Reference") => Some(Datatype::Reference),
         (K::Reference | K::Uri, "canonical" | "uri" | "url" | "oid" | "uuid") => Some(Datatype::Uri),

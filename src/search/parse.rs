@@ -9,6 +9,8 @@ use crate::search::parameters::Parameter;
 use crate::search::parameters::Registry;
 use crate::search::parameters::TypeParameters;
 use crate::search::value;
+use crate::search::value::bad_modifier;
+use crate::search::value::shown;
 
 /// Bounds of a query; each is a setting of `config/default.toml`, section `search`.
 #[derive(Debug, Clone)]
@@ -96,6 +98,8 @@ pub struct Parser<'a> {
     pub registry: &'a Registry,
     pub limits: &'a Limits,
     pub handling: Handling,
+    /// Where clients reach this server: what a reference to it begins with, without the final slash.
+    pub base: &'a str,
 }
 
 /// Parameters that shape the answer and may stand in any search.
@@ -221,7 +225,7 @@ impl Parser<'_> {
         let context = value::Context {
             registry: self.registry,
             of,
-            base_url: &self.limits.base_url,
+            base_url: self.base,
         };
         let is_not = modifier == Some("not");
         let alternatives: Result<Vec<_>, _> = match is_not {
@@ -308,7 +312,13 @@ impl Parser<'_> {
 
     fn result_parameter(&self, of: &TypeParameters, query: &mut Query, name: &str, text: &str) -> Result<(), Outcome> {
         match name {
-            "_count" => query.count = self.count(text)?,
+            "_count" => {
+                query.count = self.count(text)?;
+                // <https://hl7.org/fhir/R4/search.html#count>: 0 is treated as _summary=count.
+                if query.count == 0 {
+                    query.summary = Summary::Count;
+                }
+            }
             "_sort" => query.sort = self.sort(of, text)?,
             "_cursor" => query.cursor = Some(text.to_owned()),
             "_total" => {
@@ -470,18 +480,4 @@ fn split_values(text: &str) -> Vec<String> {
     }
     values.push(current);
     values
-}
-
-pub fn bad_modifier(parameter: &Parameter, modifier: &str) -> Outcome {
-    Outcome::not_supported(format!(
-        "The modifier :{} is not supported for {} ({:?})",
-        shown(modifier),
-        parameter.code,
-        parameter.kind
-    ))
-}
-
-/// A name of the client's own making, cut short: what is echoed stays small and on one line.
-pub fn shown(name: &str) -> String {
-    name.chars().filter(|c| !c.is_control()).take(64).collect()
 }

@@ -23,7 +23,6 @@ use crate::search::index::uri_ancestors;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::Registry;
 use crate::search::parameters::TypeParameters;
-use crate::search::parse::bad_modifier;
 use chrono::DateTime;
 
 pub struct Context<'a> {
@@ -204,14 +203,8 @@ fn number(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<C
     if let Some(modifier) = modifier {
         return Err(bad_modifier(parameter, modifier));
     }
-    let (prefix, value, half) = number_value(parameter, text)?;
-    Ok(Condition::Quantity(QuantityCondition {
-        keys: parameter.keys.clone(),
-        unit: Unit::Any,
-        prefix,
-        value,
-        half,
-    }))
+    let number = number_value(parameter, text)?;
+    Ok(Condition::Quantity(number_condition(parameter, Unit::Any, number)))
 }
 
 /// `5.4`, `5.4|system|code`, `5.4||unit`.
@@ -220,7 +213,7 @@ fn quantity(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result
         return Err(bad_modifier(parameter, modifier));
     }
     let parts = split_unescaped(text, '|');
-    let (prefix, value, half) = number_value(parameter, &parts[0])?;
+    let number = number_value(parameter, &parts[0])?;
     let unit = match parts.as_slice() {
         [_] => Unit::Any,
         [_, system, code] if system.is_empty() => Unit::Code(unit_code_hash(code)),
@@ -232,29 +225,62 @@ fn quantity(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result
             )));
         }
     };
-    Ok(Condition::Quantity(QuantityCondition {
+    Ok(Condition::Quantity(number_condition(parameter, unit, number)))
+}
+
+fn number_condition(parameter: &Parameter, unit: Unit, number: Number) -> QuantityCondition {
+    let Number { prefix, value, low, high } = number;
+    QuantityCondition {
         keys: parameter.keys.clone(),
         unit,
         prefix,
         value,
-        half,
-    }))
+        low,
+        high,
+    }
 }
 
-fn number_value(parameter: &Parameter, text: &str) -> Result<(Prefix, f64, f64), Outcome> {
+/// A number and the bounds of its implicit precision: half of its last digit below and above. The bounds are read from their own decimal
+/// text, so that 5.35 is inside 5.4 as the specification says, whatever binary fractions make of it.
+struct Number {
+    prefix: Prefix,
+    value: f64,
+    low: f64,
+    high: f64,
+}
+
+fn number_value(parameter: &Parameter, text: &str) -> Result<Number, Outcome> {
     let (prefix, text) = split_prefix(text);
-    let error = || Outcome::invalid(format!("{} needs a number, with an optional prefix such as ge", parameter.code));
-    if text.len() > 40 || !text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b)) {
+    let error = || {
+        Outcome::invalid(format!(
+            "{} needs a number of at most 30 digits, with an optional prefix such as ge",
+            parameter.code
+        ))
+    };
+    let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, decimals) = digits.split_once('.').unwrap_or((digits, ""));
+    let unsigned = whole.strip_prefix(['-', '+']).unwrap_or(whole);
+    let is_digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    if text.len() > 40 || unsigned.len() + decimals.len() > 30 || unsigned.is_empty() || !is_digits(unsigned) || !is_digits(decimals) {
         return Err(error());
     }
     let value: f64 = text.parse().map_err(|_| error())?;
-    if !value.is_finite() {
-        return Err(error());
-    }
-    let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let decimals = digits.split_once('.').map_or(0, |(_, d)| d.len() as i32);
+    let mantissa: i128 = format!("{whole}{decimals}").parse().map_err(|_| error())?;
     let exponent: i32 = exponent.parse().map_err(|_| error())?;
-    Ok((prefix, value, 0.5 * 10f64.powi(exponent - decimals)))
+    // One digit more than was written, to have room for the half.
+    let place = exponent.saturating_sub(decimals.len() as i32).saturating_sub(1);
+    let bound = |mantissa: i128| format!("{mantissa}e{place}").parse::<f64>().map_err(|_| error());
+    let number = Number {
+        prefix,
+        value,
+        low: bound(mantissa * 10 - 5)?,
+        high: bound(mantissa * 10 + 5)?,
+    };
+    if value.is_finite() && number.low.is_finite() && number.high.is_finite() {
+        Ok(number)
+    } else {
+        Err(error())
+    }
 }
 
 /// `value$value`, on the resource itself: each part must hold, and each is single-valued there.
@@ -332,6 +358,20 @@ fn unescape(text: &str) -> String {
         out.push(if c == '\\' { chars.next().unwrap_or('\\') } else { c });
     }
     out
+}
+
+pub fn bad_modifier(parameter: &Parameter, modifier: &str) -> Outcome {
+    Outcome::not_supported(format!(
+        "The modifier :{} is not supported for {} ({:?})",
+        shown(modifier),
+        parameter.code,
+        parameter.kind
+    ))
+}
+
+/// A name of the client's own making, cut short: what is echoed stays small and on one line.
+pub fn shown(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
 #[cfg(test)]

@@ -49,10 +49,18 @@ pub async fn instance(store: &Store, current: Row, since: Option<DateTime<Utc>>,
     }
     rows.extend(older);
     rows.truncate(limit as usize);
-    let entry = |row: Row| {
+    // What came before a version says whether it was created: the last row's own predecessor is not on the page, but only version 1 needs none.
+    let was_deleted: Vec<bool> = rows
+        .iter()
+        .skip(1)
+        .map(|older| older.state() == State::Deleted)
+        .chain([false])
+        .collect();
+    let entry = |(row, follows_deletion): (Row, bool)| {
         let change = match (row.state(), row.version) {
             (State::Deleted, _) => Change::Delete,
             (_, 1) => Change::Create,
+            _ if follows_deletion => Change::Create,
             _ => Change::Update,
         };
         Entry {
@@ -61,7 +69,7 @@ pub async fn instance(store: &Store, current: Row, since: Option<DateTime<Utc>>,
             row,
         }
     };
-    Ok(rows.into_iter().map(entry).collect())
+    Ok(rows.into_iter().zip(was_deleted).map(entry).collect())
 }
 
 async fn versions(store: &Store, current: &Row, since: Option<DateTime<Utc>>, before: i64, limit: i64) -> Result<Vec<Row>, Outcome> {

@@ -1,6 +1,7 @@
 //! Which region holds what: the masks, the regions' streams, and the registry of assistance (RDA).
 
 use crate::fhir::regions;
+use crate::store::rows::Row;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::PgConnection;
@@ -36,6 +37,14 @@ pub async fn by_rids(conn: &mut PgConnection, rids: &[i64]) -> Result<Vec<Routed
 pub async fn by_hashes(conn: &mut PgConnection, hashes: &[i64]) -> Result<Vec<Routed>, sqlx::Error> {
     sqlx::query_as(sqlx::AssertSqlSafe(format!("{ROUTED} where r.self_hash = any($1)")))
         .bind(hashes)
+        .fetch_all(conn)
+        .await
+}
+
+/// The resources themselves.
+pub async fn rows(conn: &mut PgConnection, rids: &[i64]) -> Result<Vec<Row>, sqlx::Error> {
+    sqlx::query_as("select rid, type, id, version, updated, state, dictionary, body from resource where rid = any($1)")
+        .bind(rids)
         .fetch_all(conn)
         .await
 }

@@ -164,10 +164,15 @@ fn write_unit(
 
 fn decide(registry: &Registry, known: &Known, unit_index: usize, unit: &Unit) -> Result<Vec<Decision>, Outcome> {
     let mut touched = HashSet::new();
+    // Deletes come first: what they delete is no match for what follows.
+    let mut deleted: HashSet<i64> = HashSet::new();
     let mut decisions = Vec::with_capacity(unit.ops.len());
     for (i, op) in unit.ops.iter().enumerate() {
-        let matches = known.matches.get(&(unit_index, Place::Op(i))).map(Vec::as_slice);
-        let decision = decide_op(registry, known, op, matches).map_err(|outcome| {
+        let matches: Option<Vec<i64>> = known
+            .matches
+            .get(&(unit_index, Place::Op(i)))
+            .map(|found| found.iter().copied().filter(|hash| !deleted.contains(hash)).collect());
+        let decision = decide_op(registry, known, op, matches.as_deref()).map_err(|outcome| {
             if unit.ops.len() > 1 {
                 outcome.at(&format!("Bundle.entry[{i}]"))
             } else {
@@ -179,6 +184,9 @@ fn decide(registry: &Registry, known: &Known, unit_index: usize, unit: &Unit) ->
             Decision::Insert { id } => Some(self_hash(registry.name_of(op.type_number()), id)),
             Decision::Keep(..) => None,
         };
+        if let (Decision::Delete { .. }, Some(hash)) = (&decision, hash) {
+            deleted.insert(hash);
+        }
         if hash.is_some_and(|hash| !touched.insert(hash)) {
             return Err(Outcome::invalid("Two entries of the transaction change the same resource").at(&format!("Bundle.entry[{i}]")));
         }

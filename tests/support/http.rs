@@ -120,10 +120,6 @@ impl Request {
     /// Sends it. Errors: the connection broke before the answer was whole.
     pub fn try_send(self) -> io::Result<Answer> {
         let is_head = self.method == "HEAD";
-        let mut stream = TcpStream::connect_timeout(&self.address, TIMEOUT)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
-        stream.set_nodelay(true)?;
         let mut bytes = Vec::with_capacity(512);
         bytes.extend_from_slice(self.method.as_bytes());
         bytes.push(b' ');
@@ -139,17 +135,43 @@ impl Request {
             bytes.extend_from_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
         }
         bytes.extend_from_slice(b"\r\n");
-        stream.write_all(&bytes)?;
-        if let Some(body) = &self.body {
-            // A server that refuses a body does not read it to the end: its answer counts all the same.
-            let _ = stream.write_all(body);
-        }
-        let mut received = Vec::new();
-        match stream.read_to_end(&mut received) {
+        exchange(self.address, &bytes, &self.body.unwrap_or_default(), is_head)
+    }
+}
+
+/// Sends these bytes as they are, whatever they are, and reads what comes. Errors: the connection broke before the answer was whole.
+pub fn exchange(address: SocketAddr, head: &[u8], body: &[u8], is_head: bool) -> io::Result<Answer> {
+    finish(begin(address, head)?, body, is_head)
+}
+
+/// Opens a connection and sends the begin of a request.
+pub fn begin(address: SocketAddr, bytes: &[u8]) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.set_nodelay(true)?;
+    stream.write_all(bytes)?;
+    Ok(stream)
+}
+
+/// Sends the rest and reads the answer.
+pub fn finish(mut stream: TcpStream, rest: &[u8], is_head: bool) -> io::Result<Answer> {
+    // A server that refuses a body does not read it to the end: its answer counts all the same.
+    let _ = stream.write_all(rest);
+    let mut received = Vec::new();
+    let mut buffer = vec![0; 65_536];
+    loop {
+        match stream.read(&mut buffer) {
             Err(error) if received.is_empty() => return Err(error),
-            _ => {}
+            // The end of the stream, or of the connection of a server that closed it with a body unread.
+            Ok(0) | Err(_) => {
+                return answer(&received, is_head).ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "the answer is not whole"));
+            }
+            Ok(count) => received.extend_from_slice(&buffer[..count]),
         }
-        answer(&received, is_head).ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "the answer is not whole"))
+        if let Some(answer) = answer(&received, is_head).filter(|a| is_head || a.header("content-length").is_some()) {
+            return Ok(answer);
+        }
     }
 }
 

@@ -59,7 +59,8 @@ impl DataDir {
         DataDir { dir, watchdog }
     }
 
-    fn data(&self) -> PathBuf {
+    /// The server's own folder.
+    pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
@@ -173,14 +174,23 @@ impl Server {
         found["total"].as_u64().expect("a total")
     }
 
-    /// Kill with -9; its PostgreSQL goes on living.
+    /// Sends SIGKILL while others still talk to it. Its PostgreSQL goes on living.
+    pub fn kill_now(&self) {
+        self.signal(Signal::SIGKILL);
+    }
+
+    /// Kill with -9, and waits for its end.
     pub fn kill(mut self) {
-        self.child.kill().expect("a living server");
+        self.kill_now();
         self.child.wait().expect("its end");
     }
 
     pub fn terminate(&self) {
-        nix::sys::signal::kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).expect("a living server");
+        self.signal(Signal::SIGTERM);
+    }
+
+    fn signal(&self, signal: Signal) {
+        nix::sys::signal::kill(Pid::from_raw(self.child.id() as i32), signal).expect("a child of ours, not yet waited for");
     }
 
     /// Waits for its end after [`Server::terminate`].

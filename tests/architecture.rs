@@ -1,0 +1,229 @@
+//! The rules of ARCHITECTURE.md that a program can check over the sources: layers, who talks to whom, sizes.
+//! An exception stands here with its reason, and one that is no longer needed is an error too.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use regex::Regex;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Modules from the lowest layer up; a file uses its own module and those on layers below.
+const LAYERS: &[&[&str]] = &[
+    &["clock", "outcome", "metrics", "config"],
+    &["telemetry"],
+    &["fhir"],
+    &["policy"],
+    &["search", "validate"],
+    &["store"],
+    &["interaction"],
+    &["delivery"],
+    &["http"],
+    &["commands"],
+    &["lib", "main"],
+];
+
+/// File, module it may use against the rule, reason.
+const LAYER_EXCEPTIONS: &[(&str, &str, &str)] = &[
+    (
+        "src/fhir/definitions/compile.rs",
+        "model",
+        "compiled by build.rs too, where the module stands at the root",
+    ),
+    (
+        "src/fhir/definitions/terminology.rs",
+        "model",
+        "compiled by build.rs too, where the module stands at the root",
+    ),
+    (
+        "src/fhir/definitions/compile.rs",
+        "terminology",
+        "compiled by build.rs too, where the module stands at the root",
+    ),
+    (
+        "src/fhir/definitions/terminology.rs",
+        "compile",
+        "compiled by build.rs too, where the module stands at the root",
+    ),
+];
+
+/// File, reason why it may hold statements although it is not in `store/`.
+const SQL_EXCEPTIONS: &[(&str, &str)] = &[
+    ("src/commands/doctor.rs", "asks a database that may not be one of ours yet"),
+    ("src/commands/import.rs", "`analyze` after a load"),
+    ("src/commands/mod.rs", "the cursor key, read while the parts are wired"),
+];
+
+const LINES_MAX: usize = 500;
+
+struct Source {
+    /// `src/store/read.rs`
+    path: String,
+    /// Without comments and without the tests at the end.
+    text: String,
+    lines: usize,
+    whole: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = vec![root.join("src")];
+    let mut sources = Vec::new();
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let whole = std::fs::read_to_string(&path).unwrap();
+            let path = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+            let production = whole.split("#[cfg(test)]\nmod ").next().unwrap().to_owned();
+            let code = production
+                .lines()
+                .filter(|l| !l.trim_start().starts_with("//"))
+                .collect::<Vec<_>>()
+                .join("\n");
+            sources.push(Source {
+                path,
+                text: code,
+                lines: production.lines().count(),
+                whole,
+            });
+        }
+    }
+    assert!(sources.len() > 50);
+    sources.sort_by(|a, b| a.path.cmp(&b.path));
+    // A file `tests.rs` beside a module holds its tests.
+    sources.retain(|s| !s.path.ends_with("/tests.rs"));
+    sources
+}
+
+/// `store` of `src/store/read.rs`, `clock` of `src/clock.rs`.
+fn module(path: &str) -> &str {
+    let rest = path.strip_prefix("src/").unwrap();
+    rest.split('/').next().unwrap().trim_end_matches(".rs")
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+/// Files in which the pattern occurs, one line each.
+fn occurrences(pattern: &str) -> Vec<(String, String)> {
+    let pattern = Regex::new(pattern).unwrap();
+    let mut found = Vec::new();
+    for source in sources() {
+        found.extend(
+            source
+                .text
+                .lines()
+                .filter(|l| pattern.is_match(l))
+                .map(|l| (source.path.clone(), l.trim().to_owned())),
+        );
+    }
+    found
+}
+
+#[track_caller]
+fn check_only_in(pattern: &str, allowed: &[&str]) {
+    let wrong: Vec<_> = occurrences(pattern)
+        .into_iter()
+        .filter(|(path, _)| !allowed.iter().any(|a| path.starts_with(a)))
+        .collect();
+    assert!(wrong.is_empty(), "{pattern} stands outside {allowed:?}:\n{wrong:#?}");
+}
+
+#[test]
+fn every_module_has_its_layer() {
+    let modules: BTreeSet<String> = sources().iter().map(|s| module(&s.path).to_owned()).collect();
+    let known: BTreeSet<String> = LAYERS.iter().flat_map(|l| l.iter().map(|m| (*m).to_owned())).collect();
+    assert_eq!(modules, known);
+    for banned in ["util", "utils", "common", "core", "helpers"] {
+        assert!(!modules.contains(banned), "a module named {banned} says nothing");
+    }
+}
+
+#[test]
+fn a_file_uses_its_own_module_and_lower_layers_only() {
+    let uses = Regex::new(r"\bcrate::([a-z_]+)").unwrap();
+    let uses_of_main = Regex::new(r"\beds::([a-z_]+)").unwrap();
+    let (mut wrong, mut needed) = (BTreeSet::new(), BTreeSet::new());
+    for source in sources() {
+        let own = module(&source.path);
+        let uses = if own == "main" { &uses_of_main } else { &uses };
+        for name in uses.captures_iter(&source.text).map(|c| c[1].to_owned()) {
+            let is_below = layer(&name).is_some_and(|used| Some(used) < layer(own));
+            if name == own || is_below {
+                continue;
+            }
+            match LAYER_EXCEPTIONS
+                .iter()
+                .find(|(path, module, _)| *path == source.path && *module == name)
+            {
+                Some((path, module, _)) => drop(needed.insert((*path, *module))),
+                None => drop(wrong.insert(format!("{} uses {name}", source.path))),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "against the layers of ARCHITECTURE.md:\n{wrong:#?}");
+    println!("exceptions in use: {needed:?}");
+}
+
+#[test]
+fn statements_stand_in_the_store_alone() {
+    let mut allowed = vec!["src/store/", "src/store.rs"];
+    allowed.extend(SQL_EXCEPTIONS.iter().map(|(path, _)| *path));
+    check_only_in(r"sqlx::(query|query_as|query_scalar|raw_sql)\b\(", &allowed);
+    let used: BTreeSet<String> = occurrences(r"sqlx::(query|query_as|query_scalar|raw_sql)\b")
+        .into_iter()
+        .map(|(path, _)| path)
+        .collect();
+    for (path, reason) in SQL_EXCEPTIONS {
+        assert!(used.contains(*path), "the exception of {path} ({reason}) is no longer needed");
+    }
+}
+
+#[test]
+fn only_http_knows_actix_and_only_delivery_and_callbacks_send_requests() {
+    check_only_in(r"\bactix", &["src/http/", "src/metrics.rs"]);
+    check_only_in(
+        r"\breqwest::Client\b",
+        &["src/delivery/", "src/interaction/ingestion/", "src/commands/"],
+    );
+}
+
+#[test]
+fn settings_time_and_ids_come_from_one_place_each() {
+    check_only_in(r"\benv::vars?(_os)?\b", &["src/config.rs"]);
+    check_only_in(r"\b(Utc|Local)::now\b|SystemTime::now\b", &["src/clock.rs"]);
+    check_only_in(r"\bUuid::new_v", &["src/clock.rs"]);
+}
+
+#[test]
+fn files_stay_readable() {
+    let long: Vec<String> = sources()
+        .iter()
+        .filter(|s| s.lines > LINES_MAX)
+        .map(|s| format!("{}: {} lines without its tests", s.path, s.lines))
+        .collect();
+    assert!(long.is_empty(), "over {LINES_MAX} lines:\n{long:#?}");
+}
+
+#[test]
+fn nothing_is_left_to_do_and_every_module_says_what_it_is() {
+    let mark = Regex::new(r"\b(TODO|FIXME|XXX|HACK)\b").unwrap();
+    for source in sources() {
+        assert!(!mark.is_match(&source.whole), "{} has a mark of unfinished work", source.path);
+        assert!(
+            source.whole.starts_with("//!"),
+            "{} does not begin by saying what it is",
+            source.path
+        );
+    }
+}
+
+#[test]
+fn every_alias_of_a_resource_in_compiled_sql_is_opened_with_a_policy() {
+    // Invariant I4: the compiler writes `from resource` in one place, with the predicate.
+    let opened = occurrences(r"from resource\b");
+    let in_search: Vec<_> = opened.iter().filter(|(path, _)| path.starts_with("src/search/")).collect();
+    assert!(in_search.iter().all(|(path, _)| path == "src/search/compile.rs"), "{in_search:#?}");
+    assert_eq!(in_search.len(), 1, "{in_search:#?}");
+}
