@@ -30,6 +30,7 @@ demo: build ## the story of a document: two servers, two regions, both killed, n
 
 bench: setup ## the figures to reach, measured here (SIZE=1000000 for the size that the goals are set for)
 	scripts/bench $(ARGS)
+	scripts/bench-delivery
 
 release: check test build ## everything checked, then the binary and its SHA-256
 	@cd target/release && sha256sum eds
