@@ -17,7 +17,6 @@ use crate::search::condition::Condition;
 use crate::search::cursor::Cursor;
 use crate::search::index::reference_term;
 use crate::search::index::type_term;
-use crate::search::month;
 use crate::search::page;
 use crate::search::page::Part;
 use crate::search::parse::Handling;
@@ -145,19 +144,8 @@ async fn matches(service: &Service, query: &Query, path: &str) -> Result<Page, O
         } else {
             query.sort.len()
         };
-        let rows = match &query.codes {
-            Some(codes) if *part == Part::WithDate && query.sort[0].is_descending => {
-                by_month(service, query, codes, after, limit, keys).await?
-            }
-            _ => {
-                read::page(
-                    &service.store,
-                    page::page(service.policy, query, *part, after, limit, row_columns),
-                    keys,
-                )
-                .await?
-            }
-        };
+        let sql = page::page(service.policy, query, *part, after, limit, row_columns);
+        let rows = read::page(&service.store, sql, keys).await?;
         let is_full = rows.len() == limit;
         let room = query.count - found.len();
         found.extend(rows.into_iter().take(room));
@@ -184,29 +172,6 @@ async fn matches(service: &Service, query: &Query, path: &str) -> Result<Page, O
         }
     }
     Ok(Page { found, next })
-}
-
-/// The newest matches of a search by code: month by month until there are enough.
-async fn by_month(
-    service: &Service,
-    query: &Query,
-    codes: &[i64],
-    after: Option<&Cursor>,
-    limit: usize,
-    keys: usize,
-) -> Result<Vec<Found>, Outcome> {
-    let from = after.and_then(|cursor| cursor.keys.first()?.as_deref()?.parse().ok());
-    let mut found = Vec::new();
-    let mut narrowed = query.clone();
-    for window in month::windows(query.number, codes, service.store.clock.now(), from) {
-        narrowed.condition = Condition::All(vec![query.condition.clone(), window]);
-        let sql = page::page(service.policy, &narrowed, Part::WithDate, after, limit - found.len(), row_columns);
-        found.extend(read::page(&service.store, sql, keys).await?);
-        if found.len() >= limit {
-            break;
-        }
-    }
-    Ok(found)
 }
 
 /// Of everything that decides the result and its order.

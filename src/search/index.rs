@@ -13,8 +13,7 @@ use crate::fhir::identity::without_version;
 use crate::fhir::json::Value;
 use crate::fhir::strings::normalise;
 use crate::fhir::systems;
-use crate::search::datatype::Datatype;
-use crate::search::month;
+use crate::search::parameters::Datatype;
 use crate::search::parameters::Edge;
 use crate::search::parameters::Extract;
 use crate::search::parameters::TypeParameters;
@@ -102,17 +101,14 @@ pub fn index(parameters: &TypeParameters, resource: Value<'_>) -> IndexEntry {
         entry: IndexEntry::default(),
         references: Vec::new(),
         tokens: vec![type_term(parameters.number)],
-        codes: Vec::new(),
     };
     indexer.walk(0, resource);
     let Indexer {
         mut entry,
         mut references,
         mut tokens,
-        codes,
         ..
     } = indexer;
-    tokens.extend(month::terms(&codes, entry.date));
     references.sort_unstable();
     references.dedup();
     tokens.sort_unstable();
@@ -130,8 +126,6 @@ struct Indexer<'p> {
     entry: IndexEntry,
     references: Vec<i64>,
     tokens: Vec<i64>,
-    /// Codes that are kept by month.
-    codes: Vec<i64>,
 }
 
 impl<'p> Indexer<'p> {
@@ -231,11 +225,7 @@ impl<'p> Indexer<'p> {
             }
             None => self.tokens.push(term(salt, Token::CodeWithoutSystem(code))),
         }
-        let code = term(salt, Token::Code(code));
-        self.tokens.push(code);
-        if extract.bits & self.parameters.by_month != 0 {
-            self.codes.push(code);
-        }
+        self.tokens.push(term(salt, Token::Code(code)));
         Some(())
     }
 

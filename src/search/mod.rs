@@ -4,10 +4,8 @@
 pub mod compile;
 pub mod condition;
 pub mod cursor;
-pub mod datatype;
 pub mod expression;
 pub mod index;
-pub mod month;
 pub mod page;
 pub mod parameters;
 pub mod parse;

@@ -69,7 +69,7 @@ pub fn page(policy: Policy, query: &Query, part: Part, after: Option<&Cursor>, l
             .push(nulls)
             .push(", ");
     }
-    compiler.sql.push(&alias).push(".rid desc limit ").bind(Arg::Int(limit as i64));
+    compiler.sql.push(&alias).push(".rid desc limit ").push(&limit.to_string());
     compiler.sql
 }
 

@@ -7,12 +7,9 @@ use crate::fhir::definitions::Definitions;
 use crate::fhir::definitions::model::SearchParameter;
 use crate::fhir::definitions::model::SearchParameterKind;
 use crate::fhir::identity::hash;
-use crate::search::datatype::Datatype;
-use crate::search::datatype::datatype;
 use crate::search::expression;
 use crate::search::expression::Path;
 use crate::search::expression::Step;
-use crate::search::month;
 use std::collections::HashMap;
 use std::collections::HashSet;
 
@@ -38,6 +35,32 @@ const PRIMARY_DATES: &[&str] = &[
     "sent",
     "expiration-date",
 ];
+
+/// How a value of this datatype is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Datatype {
+    Code,
+    Boolean,
+    Text,
+    Uri,
+    Coding,
+    CodeableConcept,
+    Identifier,
+    ContactPoint,
+    Reference,
+    Date,
+    Period,
+    Timing,
+    Number,
+    Quantity,
+    Money,
+    Range,
+    SampledData,
+    /// A whole resource inside another (`Bundle.entry[0].resource`): stands for a reference to it.
+    Resource,
+    /// Present and not `false`: a boolean token.
+    PresentAndNotFalse,
+}
 
 #[derive(Debug)]
 pub struct Parameter {
@@ -113,8 +136,6 @@ pub struct TypeParameters {
     pub walk: Walk,
     /// The key of the path whose date stands in the resource's own row.
     pub primary_date: Option<i32>,
-    /// Bit of the parameter whose codes are kept by month too; 0 if the type has none.
-    pub by_month: i64,
 }
 
 impl TypeParameters {
@@ -171,7 +192,6 @@ fn compile_type(definitions: &'static Definitions, name: &str) -> Result<TypePar
             nodes: vec![WalkNode::default()],
         },
         primary_date: None,
-        by_month: 0,
     };
     let mut is_multiple = Vec::new();
     for definition in definitions.search_parameters_of(name) {
@@ -200,7 +220,6 @@ fn compile_type(definitions: &'static Definitions, name: &str) -> Result<TypePar
         is_multiple.push(multiple);
     }
     mark_primary_date(&mut compiled, &is_multiple);
-    compiled.by_month = by_month(&compiled);
     for node in &mut compiled.walk.nodes {
         node.edges.sort_by(|a, b| a.name.cmp(&b.name));
     }
@@ -251,13 +270,6 @@ fn mark_primary_date(compiled: &mut TypeParameters, is_multiple: &[bool]) {
     for parameter in &mut compiled.parameters {
         parameter.is_primary_date = parameter.keys.len() == 1 && parameter.keys.first().copied() == compiled.primary_date;
     }
-}
-
-fn by_month(compiled: &TypeParameters) -> i64 {
-    let code = compiled
-        .get(month::PARAMETER)
-        .filter(|code| code.kind == SearchParameterKind::Token && code.has_codings && !code.has_plain_codes);
-    code.filter(|_| compiled.primary_date.is_some()).map_or(0, |code| 1i64 << code.bit)
 }
 
 /// A path as text: names it in hashes that the database keeps, so its form never changes.
@@ -452,4 +464,34 @@ fn choice_name(stem: &str, datatype: &str) -> String {
     let mut chars = datatype.chars();
     let first = chars.next().map(|c| c.to_ascii_uppercase());
     stem.chars().chain(first).chain(chars).collect()
+}
+
+/// How a parameter of this kind reads this datatype; `None` if it gives nothing (an unqualified choice also names datatypes that do not fit).
+fn datatype(kind: SearchParameterKind, code: &str) -> Option<Datatype> {
+    use SearchParameterKind as K;
+    match (kind, code) {
+        (K::Token, "Coding") => Some(Datatype::Coding),
+        (K::Token, "CodeableConcept") => Some(Datatype::CodeableConcept),
+        (K::Token, "Identifier") => Some(Datatype::Identifier),
+        (K::Token, "ContactPoint") => Some(Datatype::ContactPoint),
+        (K::Token, "boolean") => Some(Datatype::Boolean),
+        (K::Token, "code" | "id" | "string" | "uri" | "canonical" | "oid" | "uuid" | "url") => Some(Datatype::Code),
+        (K::Token, "date" | "dateTime" | "instant" | "integer" | "positiveInt") => Some(Datatype::Code),
+        (K::String, "string" | "markdown" | "code" | "id") => Some(Datatype::Text),
+        (K::Reference, "Reference") => Some(Datatype::Reference),
+        (K::Reference | K::Uri, "canonical" | "uri" | "url" | "oid" | "uuid") => Some(Datatype::Uri),
+        (K::Reference, "Resource") => Some(Datatype::Resource),
+        (K::Date, "date" | "dateTime" | "instant") => Some(Datatype::Date),
+        (K::Date, "Period") => Some(Datatype::Period),
+        (K::Date, "Timing") => Some(Datatype::Timing),
+        (K::Number, "decimal" | "integer" | "positiveInt" | "unsignedInt") => Some(Datatype::Number),
+        (K::Number | K::Quantity, "Range") => Some(Datatype::Range),
+        (K::Quantity, "Quantity" | "Age" | "Duration" | "Distance" | "Count" | "SimpleQuantity" | "MoneyQuantity") => {
+            Some(Datatype::Quantity)
+        }
+        (K::Quantity, "Money") => Some(Datatype::Money),
+        (K::Quantity, "SampledData") => Some(Datatype::SampledData),
+        (K::Quantity, "decimal" | "integer") => Some(Datatype::Number),
+        _ => None,
+    }
 }

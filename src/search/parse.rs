@@ -5,7 +5,6 @@ use crate::fhir::definitions::model::SearchParameterKind;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
 use crate::search::index::type_term;
-use crate::search::month;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::Registry;
 use crate::search::parameters::TypeParameters;
@@ -82,8 +81,6 @@ pub struct Query {
     pub type_name: String,
     pub number: i16,
     pub condition: Condition,
-    /// The codes asked for, when they are kept by month (`search::month`).
-    pub codes: Option<Vec<i64>>,
     pub sort: Vec<Sort>,
     pub count: usize,
     pub total: Total,
@@ -139,7 +136,6 @@ impl Parser<'_> {
             type_name: type_name.to_owned(),
             number: of.number,
             condition: Condition::nothing(),
-            codes: None,
             sort: Vec::new(),
             count: self.limits.page_entries_default,
             total: self.limits.total_default,
@@ -159,9 +155,6 @@ impl Parser<'_> {
             match read {
                 Ok(condition) => {
                     conditions.extend(condition);
-                    if name == month::PARAMETER && of.by_month != 0 {
-                        query.codes = self.codes(of, text);
-                    }
                     if name != "_cursor" {
                         query.used.push((name.clone(), text.clone()));
                     }
@@ -242,13 +235,6 @@ impl Parser<'_> {
         };
         let condition = Condition::any(alternatives?);
         Ok(if is_not { Condition::negated(condition) } else { condition })
-    }
-
-    /// The codes of a value, without their systems; `None` if an alternative has none.
-    fn codes(&self, of: &TypeParameters, text: &str) -> Option<Vec<i64>> {
-        let parameter = of.get(month::PARAMETER)?;
-        let codes: Option<Vec<Vec<i64>>> = split_values(text).iter().map(|value| value::code_terms(parameter, value)).collect();
-        codes.map(|codes| codes.concat())
     }
 
     fn parameter<'t>(&self, of: &'t TypeParameters, code: &str) -> Result<&'t Parameter, Outcome> {

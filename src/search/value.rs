@@ -94,12 +94,6 @@ fn token(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Co
     Ok(Condition::Terms(terms(parameter, forms)))
 }
 
-/// The terms of a token's code, whatever its system; `None` if it names none.
-pub fn code_terms(parameter: &Parameter, text: &str) -> Option<Vec<i64>> {
-    let (_, code) = split_token(text);
-    (!code.is_empty()).then(|| terms(parameter, std::iter::once(Token::Code(&code))))
-}
-
 /// The terms of these forms under each of the parameter's paths.
 fn terms<'a>(parameter: &Parameter, forms: impl Iterator<Item = Token<'a>>) -> Vec<i64> {
     forms

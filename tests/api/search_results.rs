@@ -91,6 +91,49 @@ fn results_are_sorted_by_several_keys_with_missing_values_last() {
     }
 }
 
+/// Every distance from now, the future, open periods and missing dates come in one order.
+#[test]
+fn the_newest_of_a_code_come_first_however_old_they_are() {
+    let world = World::new();
+    let dates = [
+        ("a", json!({"effectiveDateTime": "2090-01-01"})),
+        ("b", json!({"effectiveDateTime": "2026-12-31T23:59:59Z"})),
+        ("c", json!({"effectiveDateTime": "2026-11-01"})),
+        ("d", json!({"effectiveDateTime": "2026-08-31"})),
+        ("e", json!({"effectivePeriod": {"start": "2026-01-15", "end": "2026-02-01"}})),
+        ("f", json!({"effectiveDateTime": "2022"})),
+        ("g", json!({"effectiveTiming": {"event": ["2010-05-01", "2021-01-01"]}})),
+        ("h", json!({"effectiveDateTime": "1999-12"})),
+        ("i", json!({"effectiveDateTime": "1905-06-01"})),
+        ("j", json!({"effectiveDateTime": "1850"})),
+        ("k", json!({"effectivePeriod": {"end": "2026-01-01"}})),
+        ("l", json!({})),
+    ];
+    for (name, date) in &dates {
+        for (code, prefix) in [("8480-6", ""), ("8462-4", "other-")] {
+            let coding = json!([{"system": "http://loinc.org", "code": code}]);
+            let mut observation = json!({"resourceType": "Observation", "status": "final", "code": {"coding": coding}});
+            observation.as_object_mut().unwrap().extend(date.as_object().unwrap().clone());
+            world.put(&format!("{prefix}{name}"), observation).expect(201);
+        }
+    }
+    let newest: Vec<&str> = dates.iter().map(|(name, _)| *name).collect();
+    let oldest: Vec<&str> = "k j i h g f e d c b a l".split(' ').collect();
+    for code in ["8480-6", "http://loinc.org|8480-6"] {
+        for count in [1, 2, 5, 100] {
+            let of = |sort: &str| pages(&world, &format!("Observation?code={code}&_sort={sort}&_count={count}")).concat();
+            assert_eq!(of("-date"), newest, "{code} newest first in pages of {count}");
+            assert_eq!(of("date"), oldest, "{code} oldest first in pages of {count}");
+        }
+    }
+    assert_eq!(world.ordered("Observation?code=8480-6&date=ge2022&_sort=-date"), ["a", "b", "c", "d", "e", "f", "k"]);
+    assert_eq!(world.ordered("Observation?code=8480-6&date=lt2022&_sort=-date"), ["g", "h", "i", "j", "k"]);
+    assert_eq!(world.ordered("Observation?code=http://snomed.info/sct|8480-6&_sort=-date"), Vec::<String>::new());
+    let both = world.ordered("Observation?code=8480-6,8462-4&_sort=-date&_count=4");
+    assert_eq!(both.len(), 4);
+    assert!(both.iter().all(|name| ["a", "b", "other-a", "other-b"].contains(&name.as_str())), "{both:?}");
+}
+
 #[test]
 fn numbers_and_quantities_sort_by_their_value() {
     let world = World::new();
