@@ -126,12 +126,24 @@ fn the_newest_of_a_code_come_first_however_old_they_are() {
             assert_eq!(of("date"), oldest, "{code} oldest first in pages of {count}");
         }
     }
-    assert_eq!(world.ordered("Observation?code=8480-6&date=ge2022&_sort=-date"), ["a", "b", "c", "d", "e", "f", "k"]);
-    assert_eq!(world.ordered("Observation?code=8480-6&date=lt2022&_sort=-date"), ["g", "h", "i", "j", "k"]);
-    assert_eq!(world.ordered("Observation?code=http://snomed.info/sct|8480-6&_sort=-date"), Vec::<String>::new());
+    assert_eq!(
+        world.ordered("Observation?code=8480-6&date=ge2022&_sort=-date"),
+        ["a", "b", "c", "d", "e", "f", "k"]
+    );
+    assert_eq!(
+        world.ordered("Observation?code=8480-6&date=lt2022&_sort=-date"),
+        ["g", "h", "i", "j", "k"]
+    );
+    assert_eq!(
+        world.ordered("Observation?code=http://snomed.info/sct|8480-6&_sort=-date"),
+        Vec::<String>::new()
+    );
     let both = world.ordered("Observation?code=8480-6,8462-4&_sort=-date&_count=4");
     assert_eq!(both.len(), 4);
-    assert!(both.iter().all(|name| ["a", "b", "other-a", "other-b"].contains(&name.as_str())), "{both:?}");
+    assert!(
+        both.iter().all(|name| ["a", "b", "other-a", "other-b"].contains(&name.as_str())),
+        "{both:?}"
+    );
 }
 
 #[test]
