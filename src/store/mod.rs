@@ -1,4 +1,4 @@
-//! The store: all SQL stands here, and [`write`] is the only code that changes resources.
+//! The store: all SQL stands here, and [`mod@write`] is the only code that changes resources.
 
 pub mod bodies;
 pub mod cluster;
