@@ -4,8 +4,8 @@
 //! only from "info" up, because their debug lines quote addresses and values. A panic is logged by its place, not its text.
 //! Traces go out as OTLP over HTTP with protobuf. <https://opentelemetry.io/docs/specs/otlp/#otlphttp>
 
-use crate::config::LogFormat;
-use crate::config::Telemetry;
+use crate::config::sections::LogFormat;
+use crate::config::sections::Telemetry;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::Protocol;
 use opentelemetry_otlp::WithExportConfig;

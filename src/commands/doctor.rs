@@ -99,6 +99,14 @@ async fn check_database(pool: &PgPool) -> Vec<(&'static str, Result<String, Stri
     let migrated: Result<bool, _> = sqlx::query_scalar("select to_regclass('resource') is not null")
         .fetch_one(pool)
         .await;
+    let index = match migrated {
+        Ok(true) => match store::index_complaint(pool).await {
+            Ok(None) => Ok("of this version".to_owned()),
+            Ok(Some(complaint)) => Err(complaint),
+            Err(_) => Err("its version is not told: the schema is older than this program; run eds migrate".to_owned()),
+        },
+        _ => Ok("not there yet".to_owned()),
+    };
     let migrated = match migrated {
         Ok(true) => Ok("there".to_owned()),
         Ok(false) => Ok("not there yet: the first `eds serve` or `eds migrate` makes it".to_owned()),
@@ -111,6 +119,7 @@ async fn check_database(pool: &PgPool) -> Vec<(&'static str, Result<String, Stri
         ("encoding", encoding),
         ("pg_trgm", trigrams),
         ("schema", migrated),
+        ("index", index),
     ]
 }
 

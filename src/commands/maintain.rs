@@ -34,6 +34,7 @@ pub async fn reindex(config: Config) -> Result<(), String> {
             after = last;
             bar.inc(done);
         }
+        reindex::finish(&service.store).await.map_err(told)?;
         bar.finish();
         service.store.close().await;
         Ok(bar.position())

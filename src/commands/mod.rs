@@ -69,12 +69,13 @@ pub async fn service(config: &Config, database: &Settings) -> Result<Service, St
         .await
         .map_err(|e| told(database_error(e)))?;
     Ok(Service {
-        writer: Writer::start(store.clone()),
+        writer: Writer::start(store.clone(), config.database.writes_waiting_max),
         reader: Reader::start(store.clone()),
         validator,
         limits: Arc::new(limits(config)),
         cursor_key: Arc::new(CursorKey::new(&key).map_err(told)?),
         bundle_entries_max: config.bundle.entries_max,
+        bundle_answer_bytes_max: config.bundle.answer_bytes_max,
         policy: Policy::NotWithdrawn,
         store,
     })
@@ -93,9 +94,9 @@ fn limits(config: &Config) -> Limits {
         page_entries_max: config.search.page_entries_max,
         includes_max: config.search.includes_max,
         total_default: match config.search.total_default {
-            config::Total::None => Total::None,
-            config::Total::Estimate => Total::Estimate,
-            config::Total::Accurate => Total::Accurate,
+            config::sections::Total::None => Total::None,
+            config::sections::Total::Estimate => Total::Estimate,
+            config::sections::Total::Accurate => Total::Accurate,
         },
         base_url,
     }
@@ -104,9 +105,9 @@ fn limits(config: &Config) -> Limits {
 /// The policy of each of our profiles: as named, or the default.
 fn policies(config: &Config) -> ProfilePolicies {
     let policy = |policy| match policy {
-        config::Policy::Reject => validate::Policy::Reject,
-        config::Policy::Warn => validate::Policy::Warn,
-        config::Policy::Off => validate::Policy::Off,
+        config::sections::Policy::Reject => validate::Policy::Reject,
+        config::sections::Policy::Warn => validate::Policy::Warn,
+        config::sections::Policy::Off => validate::Policy::Off,
     };
     ProfilePolicies {
         default: policy(config.validation.policy_default),

@@ -10,6 +10,7 @@ use crate::http::Gateway;
 use crate::interaction::Service;
 use crate::interaction::capability;
 use crate::interaction::ingestion::Ingestion;
+use crate::store;
 use crate::store::database_error;
 use crate::store::statements;
 use std::io::Write;
@@ -44,6 +45,9 @@ pub async fn serve(config: Config) -> Result<(), String> {
 
 async fn run(config: &Config, database: &Database, listener: TcpListener, address: std::net::SocketAddr) -> Result<(), String> {
     let service = service(config, &database.settings).await?;
+    if let Some(complaint) = store::index_complaint(&service.store.points).await.map_err(told)? {
+        tracing::warn!("{complaint}");
+    }
     let ingestion = Ingestion::start(service.clone(), &config.ingestion).await.map_err(told)?;
     let delivery = Delivery::start(&service, &config.delivery, &config.pertinence, &config.redis.url)
         .await

@@ -21,7 +21,7 @@ fn the_defaults_are_complete_and_pass_the_check() {
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.server.body_bytes_max, 32 * 1024 * 1024);
     assert!(!config.server.dev && config.database.url.is_empty() && config.delivery.region.is_empty());
-    assert_eq!(config.search.total_default, Total::None);
+    assert_eq!(config.search.total_default, sections::Total::None);
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Delivery {
             .iter()
             .find(|r| r.code == region)
             .ok_or_else(|| Outcome::not_found("An enrolled region with this code"))?;
-        let rows = pertinence::stream(&service.store.points, &state.code, after, count)
+        let rows = pertinence::stream(&service.store, state, after, count)
             .await
             .map_err(database_error)?;
         let last = rows.last().map_or(after, |row| row.position);
@@ -73,11 +73,7 @@ impl Delivery {
             let type_name = service.store.registry.name_of(row.row.type_number);
             let _ = write!(out, "{{\"fullUrl\":\"{base}/{type_name}/{}\",", row.row.id);
             out.push_str(entry.trim_start_matches('{').strip_suffix('}').unwrap_or_default());
-            let status = if entry.contains("\"method\":\"DELETE\"") && !entry.contains("\"resource\"") {
-                "204"
-            } else {
-                "200"
-            };
+            let status = if row.is_present { "200" } else { "204" };
             let _ = write!(
                 out,
                 ",\"response\":{{\"status\":\"{status}\",\"etag\":\"W/\\\"{}\\\"\"}}}}",

@@ -30,7 +30,7 @@ pub struct Settings {
     pub poll: Duration,
     pub batch_entries_max: i64,
     pub retry_schedule_s: Vec<u64>,
-    pub sources: Vec<config::PertinenceSource>,
+    pub sources: Vec<config::sections::PertinenceSource>,
     pub default_region: Option<String>,
 }
 
@@ -45,8 +45,8 @@ impl Delivery {
     /// Enrols the configured regions and starts the loop. Errors: the database's, or a client that cannot be built.
     pub async fn start(
         service: &Service,
-        delivery: &config::Delivery,
-        pertinence: &config::Pertinence,
+        delivery: &config::sections::Delivery,
+        pertinence: &config::sections::Pertinence,
         redis_url: &str,
     ) -> Result<Delivery, Outcome> {
         let configured: Vec<(String, Option<String>)> = delivery
@@ -195,8 +195,7 @@ async fn tick(service: &Service, settings: &Settings, leader: &mut Leader, conn:
     if !regions.is_empty() {
         let mut router = route::Router::new(service, settings, &regions);
         let rids: Vec<i64> = changes.iter().map(|c| c.rid).collect();
-        router.route_changed(&mut tx, &rids).await?;
-        ticked.is_more |= router.route_moved(&mut tx).await?;
+        ticked.is_more |= router.route_changes(&mut tx, &rids).await?;
         ticked.is_more |= router.bootstrap(&mut tx).await?;
         ticked.is_grown = router.store(&mut tx).await?;
     }

@@ -4,20 +4,17 @@
 //! go wherever something goes that refers to them, and stay. Each resource has a mask of the regions that hold it; old and new mask give
 //! what enters, is updated, or leaves.
 
-use crate::config::PertinenceSource;
+use crate::config::sections::PertinenceSource;
 use crate::delivery::Settings;
 use crate::fhir::definitions::model::SearchParameterKind;
-use crate::fhir::json::Document;
 use crate::fhir::regions::bit;
 use crate::interaction::Service;
-use crate::interaction::rda::rda_hash;
 use crate::policy::State;
 use crate::search::index::reference_term;
 use crate::store::pertinence;
 use crate::store::pertinence::Item;
 use crate::store::pertinence::Region;
 use crate::store::pertinence::Routed;
-use crate::store::rows::Row;
 use sqlx::PgConnection;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -35,6 +32,10 @@ pub struct Router<'s> {
     enrolled: i32,
     /// Patient's row id to mask; looked up once a tick.
     patients: HashMap<i64, i32>,
+    /// Patients that were looked at since [`Router::move_patients`], by row id.
+    seen: HashMap<i64, Routed>,
+    /// Patients whose compartments have followed them in this tick.
+    moved: HashSet<i64>,
     /// Shared and patient rows first: a reference is never ahead of its target.
     items: Vec<Item>,
     masks: HashMap<i64, i32>,
@@ -51,38 +52,33 @@ impl<'s> Router<'s> {
             regions,
             enrolled,
             patients: HashMap::new(),
+            seen: HashMap::new(),
+            moved: HashSet::new(),
             items: Vec::new(),
             masks: HashMap::new(),
             told: HashSet::new(),
         }
     }
 
-    /// Resources that changed: every region that holds them is told, and those they now pertain to.
-    pub async fn route_changed(&mut self, conn: &mut PgConnection, rids: &[i64]) -> Result<(), sqlx::Error> {
-        let mut rids = rids.to_vec();
+    /// What changed since the last tick: resources, and the registry. Tells whether more of the registry waits.
+    pub async fn route_changes(&mut self, conn: &mut PgConnection, changed: &[i64]) -> Result<bool, sqlx::Error> {
+        // Taken before any patient is looked up: what is looked up is at least as new, and what comes later waits for the next tick.
+        let keys = pertinence::take_rda_changes(conn).await?;
+        let mut rids = changed.to_vec();
         rids.sort_unstable();
         rids.dedup();
         let rows = pertinence::by_rids(conn, &rids).await?;
-        // A patient whose identifiers changed may be another region's now: what is theirs moves with them.
-        let patients: Vec<Routed> = rows.iter().filter(|r| self.is_patient(r)).cloned().collect();
-        self.route(conn, rows, true).await?;
-        self.move_compartments(conn, &patients).await
-    }
-
-    /// Patients whose entry in the registry changed. Tells whether more wait.
-    pub async fn route_moved(&mut self, conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        let terms = pertinence::take_rda_changes(conn).await?;
-        if terms.is_empty() {
+        self.route(conn, rows.clone(), true).await?;
+        self.move_patients(conn).await?;
+        self.enter_late(conn, &rows).await?;
+        if keys.is_empty() {
             return Ok(false);
         }
-        let rids = pertinence::rids_by_terms(conn, &terms).await?;
-        let patients: Vec<Routed> = pertinence::by_rids(conn, &rids)
-            .await?
-            .into_iter()
-            .filter(|r| self.is_patient(r))
-            .collect();
-        self.route(conn, patients.clone(), false).await?;
-        self.move_compartments(conn, &patients).await?;
+        let rids = pertinence::rids_by_terms(conn, &keys).await?;
+        let mut patients = pertinence::by_rids(conn, &rids).await?;
+        patients.retain(|r| self.is_patient(r));
+        self.route(conn, patients, false).await?;
+        self.move_patients(conn).await?;
         Ok(true)
     }
 
@@ -96,6 +92,7 @@ impl<'s> Router<'s> {
         let last = rids.last().copied();
         let rows = pertinence::by_rids(conn, &rids).await?;
         self.route(conn, rows, false).await?;
+        self.move_patients(conn).await?;
         for region in new {
             let is_behind = region.bootstrap_rid.is_some_and(|rid| last.is_none_or(|last| rid < last));
             if is_behind {
@@ -134,6 +131,11 @@ impl<'s> Router<'s> {
                 entering.push((self.shared_targets(row), wanted));
             }
         }
+        self.enter_targets(conn, entering).await
+    }
+
+    /// Follows references to shared resources.
+    async fn enter_targets(&mut self, conn: &mut PgConnection, mut entering: Vec<(Vec<i64>, i32)>) -> Result<(), sqlx::Error> {
         for _ in 0..DEPTH_MAX {
             if entering.is_empty() {
                 return Ok(());
@@ -226,15 +228,19 @@ impl<'s> Router<'s> {
             let found = pertinence::by_hashes(conn, &hashes).await?;
             found.into_iter().filter(|r| self.is_patient(r)).map(|r| (r.self_hash, r)).collect()
         };
-        let mut all: Vec<i64> = patients.values().map(|p| p.rid).collect();
-        all.extend(rows.iter().filter(|r| self.is_patient(r)).map(|r| r.rid));
-        self.look_up_patients(conn, all).await?;
+        let all: Vec<Routed> = patients
+            .values()
+            .chain(rows.iter().filter(|r| self.is_patient(r)))
+            .cloned()
+            .collect();
+        self.look_up_patients(conn, all.iter().map(|p| p.rid).collect()).await?;
+        self.seen.extend(all.into_iter().map(|p| (p.rid, p)));
         let wanted = rows.iter().zip(&owners).map(|(row, owners)| {
+            if self.is_patient(row) {
+                return self.mask_of_patient(row);
+            }
             if State::from_number(row.state) != State::Live {
                 return 0;
-            }
-            if self.is_patient(row) {
-                return self.patients.get(&row.rid).copied().unwrap_or(0);
             }
             let name = self.service.store.registry.name_of(row.type_number);
             if !is_in_compartment(self.service, name) {
@@ -257,18 +263,14 @@ impl<'s> Router<'s> {
         if rids.is_empty() {
             return Ok(());
         }
-        let rows = pertinence::rows(conn, &rids).await?;
-        let identifiers: HashMap<i64, Vec<i64>> = rows.iter().map(|row| (row.rid, self.identifier_hashes(row))).collect();
-        let all: Vec<i64> = identifiers.values().flatten().copied().collect();
-        let registry = pertinence::rda(conn, &all).await?;
+        let registry = pertinence::registered(conn, &rids).await?;
         let origins = match self.settings.sources.contains(&PertinenceSource::DocumentOrigin) {
             true => pertinence::origins(conn, &rids).await?,
             false => HashMap::new(),
         };
         for rid in rids {
-            let hashes = identifiers.get(&rid).map(Vec::as_slice).unwrap_or_default();
             let region = self.settings.sources.iter().find_map(|source| match source {
-                PertinenceSource::Registry => hashes.iter().find_map(|h| registry.get(h)).map(String::as_str),
+                PertinenceSource::Registry => registry.get(&rid).map(String::as_str),
                 PertinenceSource::DocumentOrigin => origins.get(&rid).map(String::as_str),
                 PertinenceSource::Default => self.settings.default_region.as_deref(),
             });
@@ -278,37 +280,66 @@ impl<'s> Router<'s> {
         Ok(())
     }
 
-    fn identifier_hashes(&self, row: &Row) -> Vec<i64> {
-        let Ok(json) = row.to_json(&self.service.store.registry, &self.service.store.bodies) else {
-            return Vec::new();
-        };
-        let Ok(document) = Document::parse_str(&json) else {
-            return Vec::new();
-        };
-        let Some(identifiers) = document.root().get("identifier") else {
-            return Vec::new();
-        };
-        let hash = |i: crate::fhir::json::Value<'_>| Some(rda_hash(&i.get_str("system").unwrap_or_default(), &i.get_str("value")?));
-        identifiers.items().filter_map(hash).collect()
+    /// Where a patient's own row is to be: nowhere, when it is deleted.
+    fn mask_of_patient(&self, patient: &Routed) -> i32 {
+        match State::from_number(patient.state) {
+            State::Live => self.patients.get(&patient.rid).copied().unwrap_or(0),
+            State::Deleted | State::Withdrawn => 0,
+        }
     }
 
-    /// Everything in the compartments of patients whose region changed.
-    async fn move_compartments(&mut self, conn: &mut PgConnection, patients: &[Routed]) -> Result<(), sqlx::Error> {
-        let moved: Vec<&Routed> = patients
+    /// Patients who belong elsewhere than they are held, because they, the registry, or a document that tells their region changed: they are
+    /// moved, and everything in their compartments with them.
+    async fn move_patients(&mut self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let salts = compartment_salts(self.service);
+        loop {
+            let seen = std::mem::take(&mut self.seen).into_values();
+            let moving: Vec<Routed> = seen
+                .filter(|p| !self.moved.contains(&p.rid) && self.mask_of_patient(p) != p.mask)
+                .collect();
+            if moving.is_empty() {
+                return Ok(());
+            }
+            self.moved.extend(moving.iter().map(|p| p.rid));
+            let terms: Vec<i64> = moving
+                .iter()
+                .flat_map(|p| salts.iter().map(|salt| reference_term(*salt, p.self_hash)))
+                .collect();
+            self.route(conn, moving, false).await?;
+            let rids = pertinence::rids_by_terms(conn, &terms).await?;
+            let rows = pertinence::by_rids(conn, &rids).await?;
+            self.route(conn, rows, false).await?;
+        }
+    }
+
+    /// Shared resources that come after what refers to them, or again: they enter where that is held.
+    async fn enter_late(&mut self, conn: &mut PgConnection, changed: &[Routed]) -> Result<(), sqlx::Error> {
+        let late: Vec<&Routed> = changed
             .iter()
-            .filter(|p| self.masks.get(&p.rid).is_some_and(|mask| *mask != p.mask))
+            .filter(|row| State::from_number(row.state) == State::Live && row.mask == 0 && !self.masks.contains_key(&row.rid))
+            .filter(|row| !is_in_compartment(self.service, self.service.store.registry.name_of(row.type_number)))
             .collect();
-        if moved.is_empty() {
+        let mut salts: HashMap<i16, Vec<i64>> = HashMap::new();
+        let (mut targets, mut terms) = (Vec::new(), Vec::new());
+        for row in &late {
+            let salts = salts
+                .entry(row.type_number)
+                .or_insert_with(|| referring_salts(self.service, row.type_number));
+            targets.extend(salts.iter().map(|_| row.self_hash));
+            terms.extend(salts.iter().map(|salt| reference_term(*salt, row.self_hash)));
+        }
+        if terms.is_empty() {
             return Ok(());
         }
-        let salts = compartment_salts(self.service);
-        let terms: Vec<i64> = moved
-            .iter()
-            .flat_map(|p| salts.iter().map(|salt| reference_term(*salt, p.self_hash)))
-            .collect();
-        let rids = pertinence::rids_by_terms(conn, &terms).await?;
-        let rows = pertinence::by_rids(conn, &rids).await?;
-        self.route(conn, rows, false).await
+        let masks = pertinence::referring_masks(conn, &targets, &terms).await?;
+        let mut entering = Vec::new();
+        for row in late {
+            let mask = masks.get(&row.self_hash).copied().unwrap_or(0) & self.enrolled;
+            if self.decide(row, mask, false) != 0 {
+                entering.push((self.shared_targets(row), mask));
+            }
+        }
+        self.enter_targets(conn, entering).await
     }
 }
 
@@ -337,6 +368,22 @@ fn compartment_targets(service: &Service, row: &Routed) -> Vec<i64> {
         .iter()
         .flat_map(|reference| salts.iter().map(move |salt| reference ^ salt))
         .collect()
+}
+
+/// Of every reference parameter, of any type, that may refer to this type.
+fn referring_salts(service: &Service, target: i16) -> Vec<i64> {
+    let registry = &service.store.registry;
+    let name = registry.name_of(target);
+    let types = registry.definitions.resource_types();
+    let parameters = types.iter().filter_map(|name| registry.of(name)).flat_map(|of| &of.parameters);
+    let mut salts: Vec<i64> = parameters
+        .filter(|p| p.kind == SearchParameterKind::Reference)
+        .filter(|p| p.targets.is_empty() || p.targets.iter().any(|t| t == name || t == "Resource"))
+        .flat_map(|p| p.salts.iter().copied())
+        .collect();
+    salts.sort_unstable();
+    salts.dedup();
+    salts
 }
 
 fn compartment_salts(service: &Service) -> Vec<i64> {

@@ -1,6 +1,7 @@
 //! A region's stream, sent: ordered transaction Bundles, acknowledged one by one, tried again until the region takes them.
 //!
-//! What is sent is what holds at the moment of sending: a resource that was withdrawn after its item was written is sent as a deletion.
+//! What is sent is what holds at the moment of sending: a resource that was withdrawn, or moved to another region, after its item was written is
+//! sent as a deletion.
 //! An item that the region refuses for good is parked and stops nobody. Redelivery changes nothing at a receiver that keeps an
 //! update with the same content as the version it has (as eds and HAPI do).
 
@@ -8,7 +9,6 @@ use crate::delivery::Settings;
 use crate::interaction::Service;
 use crate::metrics;
 use crate::outcome::Outcome;
-use crate::policy::State;
 use crate::store::database_error;
 use crate::store::pertinence;
 use crate::store::pertinence::Region;
@@ -99,7 +99,7 @@ async fn deliver_batch(
 ) -> Result<Option<i64>, Failure> {
     let store_failed = |error| (database_error(error).internal.unwrap_or_default(), None);
     let pool = &service.store.points;
-    let rows = pertinence::stream(pool, &region.code, acknowledged, settings.batch_entries_max)
+    let rows = pertinence::stream(&service.store, region, acknowledged, settings.batch_entries_max)
         .await
         .map_err(store_failed)?;
     let Some(last) = rows.last().map(|row| row.position) else {
@@ -192,7 +192,7 @@ fn bundle(service: &Service, rows: &[StreamRow]) -> Result<String, Outcome> {
 pub fn push_entry(service: &Service, row: &StreamRow, out: &mut String) -> Result<(), Outcome> {
     let type_name = service.store.registry.name_of(row.row.type_number);
     let url = format!("{type_name}/{}", row.row.id);
-    if row.action == 0 && row.row.state() == State::Live {
+    if row.is_present {
         let json = row.row.to_json(&service.store.registry, &service.store.bodies)?;
         let _ = write!(out, "{{\"resource\":{json},\"request\":{{\"method\":\"PUT\",\"url\":\"{url}\"}}}}");
     } else {

@@ -3,6 +3,7 @@
 //! Two different things share a hash with a probability of n²/2⁶⁵: for a thousand million values about 3 %, that any two of them do.
 //! Where a false match would matter (ids, conditional writes) the text itself is compared.
 
+use crate::fhir::systems;
 use crate::outcome::Outcome;
 use xxhash_rust::xxh3::Xxh3;
 use xxhash_rust::xxh3::xxh3_64;
@@ -32,6 +33,17 @@ pub fn self_hash(type_name: &str, id: &str) -> i64 {
     hasher.update(b"/");
     hasher.update(id.as_bytes());
     hasher.digest() as i64
+}
+
+/// The key of a person in the registry of assistance (RDA), which names nobody by itself. Without a system an identifier is a codice fiscale;
+/// its case does not matter. The same hash is a term of the Patient's row.
+pub fn assistance_key(system: &str, value: &str) -> i64 {
+    let system = if system.is_empty() {
+        systems::CODICE_FISCALE
+    } else {
+        systems::canonical(system)
+    };
+    hash(&["rda", system, &value.to_uppercase()])
 }
 
 pub fn is_id(text: &str) -> bool {

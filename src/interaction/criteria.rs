@@ -62,13 +62,12 @@ fn identifier(service: &Service, type_name: &str, type_number: i16, value: &str,
         Some(system) => Token::SystemAndCode(system, code),
         None => Token::Code(code),
     };
-    let is_plain = code.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\' && b != b'/');
     Ok(Criteria {
         type_number,
         // By the value alone: with and without system they could match the same resource.
         lock: hash(&[type_name, "identifier", code]),
         condition: Condition::Terms(parameter.salts.iter().map(|salt| term(*salt, token)).collect()),
-        must_hold: is_plain.then(|| format!("\"{code}\"")),
+        must_hold: Some(code.to_owned()),
     })
 }
 

@@ -10,6 +10,7 @@ pub mod read;
 pub mod search;
 pub mod subset;
 pub mod transaction;
+pub mod transaction_answer;
 pub mod transaction_read;
 pub mod write;
 
@@ -27,10 +28,12 @@ use crate::store::Store;
 use crate::store::read::Reader;
 use crate::store::rows::Row;
 use crate::store::unit::Applied;
+use crate::store::unit::Left;
 use crate::store::writer::Writer;
 use crate::validate::Validator;
 use chrono::DateTime;
 use chrono::Utc;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What every interaction needs.
@@ -43,6 +46,7 @@ pub struct Service {
     pub limits: Arc<Limits>,
     pub cursor_key: Arc<CursorKey>,
     pub bundle_entries_max: usize,
+    pub bundle_answer_bytes_max: usize,
     pub policy: Policy,
 }
 
@@ -81,31 +85,24 @@ impl Service {
         })
     }
 
-    /// The resource that an operation left behind; `None` if it left none.
-    pub async fn applied_json(&self, applied: &Applied) -> Result<Option<String>, Outcome> {
-        let type_name = self.store.registry.name_of(applied.type_number);
-        match &applied.kept {
-            Some(kept) => {
-                let updated = instant(applied.updated);
-                let mut out = String::new();
-                assemble(
-                    &Version {
-                        type_name,
-                        id: &applied.id,
-                        version: applied.version,
-                        updated: &updated,
-                    },
-                    kept,
-                    &mut out,
-                );
-                Ok(Some(out))
-            }
-            None if applied.effect == crate::store::unit::Effect::Matched => {
-                let row = self.reader.read(self.policy, type_name, &applied.id).await?;
-                Ok(Some(row.to_json(&self.store.registry, &self.store.bodies)?))
-            }
-            None => Ok(None),
-        }
+    /// The resource that an operation left behind; `None` if it left none. Reads nothing: what was committed is answered.
+    /// Errors: 500 when what is stored is damaged.
+    pub fn applied_json(&self, applied: &Applied) -> Result<Option<String>, Outcome> {
+        let kept = match &applied.left {
+            Left::Nothing => return Ok(None),
+            Left::Text(kept) => Cow::Borrowed(kept),
+            Left::Stored { dictionary, body } => Cow::Owned(self.store.bodies.decompress(*dictionary, body)?),
+        };
+        let updated = instant(applied.updated);
+        let mut out = String::new();
+        let version = Version {
+            type_name: self.store.registry.name_of(applied.type_number),
+            id: &applied.id,
+            version: applied.version,
+            updated: &updated,
+        };
+        assemble(&version, &kept, &mut out);
+        Ok(Some(out))
     }
 
     /// The number of a resource type. Errors: 404 for what is no type.

@@ -1,28 +1,12 @@
 //! The registry of assistance (RDA): which region assists whom, fed from outside. It keeps hashes: by itself it names nobody.
 //! Source: `docs/glossary.md`, RDA; design of the feed in `docs/adr/0002-feed.md`.
 
-use crate::fhir::identity::hash;
+use crate::fhir::identity::assistance_key;
 use crate::fhir::regions;
-use crate::fhir::systems;
 use crate::interaction::Service;
 use crate::outcome::Outcome;
-use crate::search::index::Token;
-use crate::search::index::term;
 use crate::store::database_error;
 use crate::store::pertinence;
-
-/// The hash under which the registry knows an identifier. Without a system it is a codice fiscale.
-pub fn rda_hash(system: &str, value: &str) -> i64 {
-    hash(&["rda", system_of(system), &value.to_uppercase()])
-}
-
-fn system_of(system: &str) -> &str {
-    if system.is_empty() {
-        systems::CODICE_FISCALE
-    } else {
-        systems::canonical(system)
-    }
-}
 
 /// Sets the region of a person, written `value` or `system|value`. Errors: 400 for an unknown region.
 pub async fn set(service: &Service, identifier: &str, region: &str) -> Result<(), Outcome> {
@@ -42,7 +26,7 @@ pub async fn clear(service: &Service, identifier: &str) -> Result<(), Outcome> {
 /// The region of a person. Errors: 404 when the registry has none.
 pub async fn get(service: &Service, identifier: &str) -> Result<String, Outcome> {
     let (system, value) = split(identifier);
-    let key = rda_hash(system, value);
+    let key = assistance_key(system, value);
     let mut conn = service.store.points.acquire().await.map_err(database_error)?;
     let mut found = pertinence::rda(&mut conn, &[key]).await.map_err(database_error)?;
     found.remove(&key).ok_or_else(|| Outcome::not_found("The person"))
@@ -55,16 +39,8 @@ async fn store(service: &Service, identifier: &str, region: Option<&str>) -> Res
             "The identifier is written value (a codice fiscale) or system|value",
         ));
     }
-    let salt = service
-        .store
-        .registry
-        .of("Patient")
-        .and_then(|of| of.get("identifier"))
-        .and_then(|p| p.salts.first().copied());
-    let salt = salt.ok_or_else(|| Outcome::internal("Patient has no search parameter identifier"))?;
-    let index_term = term(salt, Token::SystemAndCode(system_of(system), value));
     let now = service.store.clock.now();
-    pertinence::set_rda(&service.store.points, rda_hash(system, value), index_term, region, now)
+    pertinence::set_rda(&service.store.points, assistance_key(system, value), region, now)
         .await
         .map_err(database_error)?;
     service.store.changed.notify_one();

@@ -4,17 +4,19 @@
 //! recognised by the Composition's identifier: the same document again changes nothing and is answered with the resources that it has.
 //! Spec: <https://hl7.org/fhir/R4/http.html#transaction>. Not supported: PATCH and HEAD entries; GET entries are read after the commit.
 
-use crate::clock::instant;
 use crate::fhir::json::Value;
-use crate::fhir::json::quote_into;
 use crate::fhir::links;
 use crate::fhir::resource::kept_text;
 use crate::interaction::Reply;
 use crate::interaction::Service;
 use crate::interaction::criteria::criteria;
+use crate::interaction::ingestion::metadata;
 use crate::interaction::parse_json;
 use crate::interaction::read;
 use crate::interaction::search;
+use crate::interaction::transaction_answer::Answer;
+use crate::interaction::transaction_answer::Return;
+use crate::interaction::transaction_answer::answer_bundle;
 use crate::interaction::transaction_read::BundleType;
 use crate::interaction::transaction_read::Entry;
 use crate::interaction::transaction_read::Method;
@@ -23,12 +25,13 @@ use crate::interaction::transaction_read::check_full_urls;
 use crate::interaction::transaction_read::entries;
 use crate::interaction::transaction_read::link_names;
 use crate::interaction::write;
-use crate::outcome::Issue;
+use crate::outcome::Category;
 use crate::outcome::Outcome;
 use crate::outcome::Severity;
 use crate::search::parse::Handling;
 use crate::store::document::DocumentAction;
 use crate::store::unit::Content;
+use crate::store::unit::NewId;
 use crate::store::unit::Op;
 use crate::store::unit::Target;
 use crate::store::unit::Unit;
@@ -37,17 +40,11 @@ use sha2::Digest;
 use sha2::Sha256;
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::fmt::Write;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 /// Entries of a batch that are carried out at the same time.
 const BATCH_CONCURRENCY: usize = 16;
-
-/// Which resources the answer holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Return {
-    Minimal,
-    Representation,
-}
 
 /// `POST [base]` with a Bundle.
 pub async fn transaction(service: &Service, base: &str, body: &[u8], wanted: Return, handling: Handling) -> Result<Reply, Outcome> {
@@ -57,8 +54,13 @@ pub async fn transaction(service: &Service, base: &str, body: &[u8], wanted: Ret
         BundleType::Batch => batch(service, base, bundle, wanted, handling).await,
         BundleType::Transaction => {
             let planned = plan(service, base, bundle)?;
-            let answer = carry_out(service, base, planned, handling).await?;
-            answer_bundle(service, base, "transaction-response", &answer, wanted).await
+            if planned.unit.is_obscured == Some(true) && planned.unit.document.is_none() {
+                let text = "A DocumentReference says that its document is obscured (P99), and the Bundle is no document that could be \
+                            hidden: it needs an identifier, and one Composition with an identifier";
+                return Err(Outcome::new(Category::Unprocessable, "business-rule", text));
+            }
+            let answer = carry_out(service, base, planned, wanted, handling).await?;
+            answer_bundle(service, base, "transaction-response", &answer, wanted)
         }
     }
 }
@@ -69,12 +71,6 @@ pub struct Planned<'d> {
     entries: Vec<Entry<'d>>,
     /// For each entry that writes, its operation in the unit.
     op_of: Vec<Option<usize>>,
-}
-
-/// What became of each entry, in the order of the request.
-struct Answer {
-    replies: Vec<Result<Reply, Outcome>>,
-    is_known_document: bool,
 }
 
 /// Checks and prepares a transaction Bundle. Errors: 400 or 422, naming the entry.
@@ -115,6 +111,7 @@ pub fn plan<'d>(service: &Service, base: &str, bundle: Value<'d>) -> Result<Plan
         identifiers: vec![identifier],
         fingerprint: fingerprint(&entries),
     });
+    planner.unit.is_obscured = metadata::of_document(entries.iter().filter_map(|e| e.resource))?;
     Ok(Planned {
         unit: planner.unit,
         entries,
@@ -158,7 +155,8 @@ impl Planner<'_> {
         let type_number = self.service.type_number(&entry.type_name)?;
         let search = |query: &str| criteria(self.service, &entry.type_name, query, entry.resource);
         let target = match (&entry.id, &entry.query) {
-            (None, Some(query)) => Target::Matching(search(query)?, id.clone()),
+            // The ministry's gateway writes a random id into the body: here it only names the entry.
+            (None, Some(query)) => Target::Matching(search(query)?, NewId::Free(id.clone())),
             _ => Target::Id(id.clone()),
         };
         let unless = entry.if_none_exist.as_deref().map(search).transpose()?;
@@ -259,7 +257,7 @@ pub fn fingerprint(entries: &[Entry<'_>]) -> Vec<u8> {
     hasher.finalize().to_vec()
 }
 
-async fn carry_out(service: &Service, base: &str, planned: Planned<'_>, handling: Handling) -> Result<Answer, Outcome> {
+async fn carry_out(service: &Service, base: &str, planned: Planned<'_>, wanted: Return, handling: Handling) -> Result<Answer, Outcome> {
     let Planned { unit, entries, op_of } = planned;
     check_reads(service, base, &entries, handling).await?;
     let written = match unit.ops.is_empty() {
@@ -273,7 +271,16 @@ async fn carry_out(service: &Service, base: &str, planned: Planned<'_>, handling
         replies.push(match (applied, entry.method) {
             (Some(applied), _) => {
                 let mut reply = write::reply_of(service, applied);
-                reply.body = service.applied_json(applied).await?;
+                if wanted == Return::Representation {
+                    reply.body = service.applied_json(applied).unwrap_or_else(|outcome| {
+                        // The transaction is committed: its answer must not say that it failed.
+                        tracing::error!(
+                            internal = outcome.internal,
+                            "a stored body cannot be read, and is left out of an answer"
+                        );
+                        None
+                    });
+                }
                 Ok(reply)
             }
             // Written is written: what cannot be read now is told in its place.
@@ -292,21 +299,34 @@ async fn carry_out(service: &Service, base: &str, planned: Planned<'_>, handling
     })
 }
 
-/// Reads are answered after the commit; one that will fail must fail before it, so that nothing is written.
+/// Reads are answered after the commit; one that will fail must fail before it, so that nothing is written. Errors: 413 when the answers
+/// are too large together.
 async fn check_reads(service: &Service, base: &str, entries: &[Entry<'_>], handling: Handling) -> Result<(), Outcome> {
     let is_written = |read: &Entry<'_>| {
         entries
             .iter()
             .any(|e| e.method != Method::Get && e.type_name == read.type_name && e.id == read.id)
     };
+    let mut answered = 0;
     for (i, entry) in entries.iter().enumerate().filter(|(_, e)| e.method == Method::Get) {
         if entry.id.is_none() || !is_written(entry) {
-            get(service, base, entry, handling)
-                .await
-                .map_err(|e| e.at(&format!("Bundle.entry[{i}]")))?;
+            let reply = get(service, base, entry, handling).await;
+            let reply = reply.map_err(|e| e.at(&format!("Bundle.entry[{i}]")))?;
+            answered += reply.body.map_or(0, |body| body.len());
+        }
+        if answered > service.bundle_answer_bytes_max {
+            return Err(too_large(service).at(&format!("Bundle.entry[{i}]")));
         }
     }
     Ok(())
+}
+
+fn too_large(service: &Service) -> Outcome {
+    let text = format!(
+        "The answers to the reads of a Bundle have at most {} bytes together (bundle.answer_bytes_max): send fewer, or smaller pages",
+        service.bundle_answer_bytes_max
+    );
+    Outcome::new(Category::TooLarge, "too-costly", text)
 }
 
 async fn get(service: &Service, base: &str, entry: &Entry<'_>, handling: Handling) -> Result<Reply, Outcome> {
@@ -329,13 +349,21 @@ async fn get(service: &Service, base: &str, entry: &Entry<'_>, handling: Handlin
 
 async fn batch(service: &Service, base: &str, bundle: Value<'_>, wanted: Return, handling: Handling) -> Result<Reply, Outcome> {
     let entries = entries(bundle, base, service.bundle_entries_max)?;
+    let answered = &AtomicUsize::new(0);
     let replies = futures_util::stream::iter(entries.into_iter().enumerate())
         .map(|(i, entry)| async move {
-            let place = format!("Bundle.entry[{i}]");
-            match entry {
-                Ok(entry) => batch_entry(service, base, &entry, handling).await.map_err(|e| e.at(&place)),
-                Err(outcome) => Err(outcome),
+            let entry = entry?;
+            let is_over = answered.load(Ordering::Relaxed) > service.bundle_answer_bytes_max;
+            let reply = match entry.method {
+                Method::Get if is_over => Err(too_large(service)),
+                _ => batch_entry(service, base, &entry, handling).await,
+            };
+            let mut reply = reply.map_err(|e| e.at(&format!("Bundle.entry[{i}]")))?;
+            if wanted == Return::Minimal && entry.method != Method::Get {
+                reply.body = None;
             }
+            answered.fetch_add(reply.body.as_ref().map_or(0, String::len), Ordering::Relaxed);
+            Ok(reply)
         })
         .buffered(BATCH_CONCURRENCY)
         .collect()
@@ -350,7 +378,6 @@ async fn batch(service: &Service, base: &str, bundle: Value<'_>, wanted: Return,
         },
         wanted,
     )
-    .await
 }
 
 async fn batch_entry(service: &Service, base: &str, entry: &Entry<'_>, handling: Handling) -> Result<Reply, Outcome> {
@@ -366,91 +393,4 @@ async fn batch_entry(service: &Service, base: &str, entry: &Entry<'_>, handling:
         (Method::Delete, Some(id), _) => write::delete(service, type_name, id, entry.precondition).await,
         (Method::Delete, None, query) => write::conditional_delete(service, type_name, query.as_deref().unwrap_or("")).await,
     }
-}
-
-async fn answer_bundle(service: &Service, base: &str, bundle_type: &str, answer: &Answer, wanted: Return) -> Result<Reply, Outcome> {
-    let mut out = String::with_capacity(answer.replies.len() * 200);
-    let _ = write!(
-        out,
-        "{{\"resourceType\":\"Bundle\",\"id\":\"{}\",\"type\":\"{bundle_type}\"",
-        service.store.clock.new_id()
-    );
-    for (i, reply) in answer.replies.iter().enumerate() {
-        out.push_str(if i == 0 { ",\"entry\":[{" } else { ",{" });
-        match reply {
-            Ok(reply) => push_reply(base, reply, answer.is_known_document, wanted, &mut out),
-            Err(outcome) => {
-                let _ = write!(
-                    out,
-                    "\"response\":{{\"status\":\"{}\",\"outcome\":{}}}",
-                    status_line(outcome.status()),
-                    outcome.to_json()
-                );
-            }
-        }
-        out.push('}');
-    }
-    out.push_str(if answer.replies.is_empty() { "}" } else { "]}" });
-    Ok(Reply::with_body(out))
-}
-
-fn push_reply(base: &str, reply: &Reply, is_known_document: bool, wanted: Return, out: &mut String) {
-    if let Some(location) = &reply.location {
-        let id = location.split_once("/_history/").map_or(location.as_str(), |(before, _)| before);
-        let _ = write!(out, "\"fullUrl\":\"{base}/{id}\",");
-    }
-    let is_read = reply.location.is_none();
-    if let Some(body) = reply.body.as_ref().filter(|_| wanted == Return::Representation || is_read) {
-        let _ = write!(out, "\"resource\":{body},");
-    }
-    let _ = write!(out, "\"response\":{{\"status\":\"{}\"", status_line(reply.status));
-    if let Some(location) = &reply.location {
-        let _ = write!(out, ",\"location\":\"{base}/{location}\"");
-    }
-    if let Some(version) = reply.version {
-        let _ = write!(out, ",\"etag\":\"W/\\\"{version}\\\"\"");
-    }
-    if let Some(updated) = reply.updated {
-        let _ = write!(out, ",\"lastModified\":\"{}\"", instant(updated));
-    }
-    if is_known_document {
-        let text = "The document is here already, with this content: nothing was changed".to_owned();
-        let issue = Issue {
-            severity: Severity::Information,
-            code: "duplicate",
-            expression: String::new(),
-            text,
-        };
-        let _ = write!(out, ",\"outcome\":{}", crate::outcome::operation_outcome(&[issue]));
-    }
-    out.push('}');
-}
-
-fn status_line(status: u16) -> String {
-    let reason = match status {
-        200 => "OK",
-        201 => "Created",
-        204 => "No Content",
-        400 => "Bad Request",
-        404 => "Not Found",
-        409 => "Conflict",
-        410 => "Gone",
-        412 => "Precondition Failed",
-        422 => "Unprocessable Entity",
-        503 => "Service Unavailable",
-        _ => "",
-    };
-    let mut line = status.to_string();
-    if !reason.is_empty() {
-        line.push(' ');
-        line.push_str(reason);
-    }
-    line
-}
-
-/// A JSON string, for texts that go into an answer.
-pub fn quoted(text: &str) -> String {
-    let mut out = String::new();
-    quote_into(text, &mut out);
-    out
 }

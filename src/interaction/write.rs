@@ -15,6 +15,7 @@ use crate::outcome::Severity;
 use crate::store::unit::Applied;
 use crate::store::unit::Content;
 use crate::store::unit::Effect;
+use crate::store::unit::NewId;
 use crate::store::unit::Op;
 use crate::store::unit::Precondition;
 use crate::store::unit::Prepared;
@@ -66,7 +67,8 @@ pub async fn update(service: &Service, type_name: &str, id: &str, body: &[u8], p
     .await
 }
 
-/// `PUT [type]?[criteria]`. Without a match the resource is created, under the body's id if it has one.
+/// `PUT [type]?[criteria]`. Without a match the resource is created, under the body's id if it has one. Errors: 400 when the match has another
+/// id than the body, 412 for several matches, 409 for no match and an id that is taken.
 pub async fn conditional_update(
     service: &Service,
     type_name: &str,
@@ -78,11 +80,13 @@ pub async fn conditional_update(
     let document = parse_json(body)?;
     let remarks = check(service, type_name, document.root())?;
     let criteria = criteria(service, type_name, query, Some(document.root()))?;
-    let id = document
-        .root()
-        .get_str("id")
-        .map_or_else(|| service.store.clock.new_id(), |id| id.into_owned());
-    check_id(&id)?;
+    let id = match document.root().get_str("id") {
+        Some(id) => {
+            check_id(&id)?;
+            NewId::Named(id.into_owned())
+        }
+        None => NewId::Free(service.store.clock.new_id()),
+    };
     let content = ready(service, type_number, document.root());
     apply(
         service,
@@ -117,7 +121,7 @@ pub async fn delete(service: &Service, type_name: &str, id: &str, precondition: 
 pub async fn conditional_delete(service: &Service, type_name: &str, query: &str) -> Result<Reply, Outcome> {
     let type_number = service.type_number(type_name)?;
     let criteria = criteria(service, type_name, query, None)?;
-    let target = Target::Matching(criteria, String::new());
+    let target = Target::Matching(criteria, NewId::Free(String::new()));
     apply(
         service,
         Op::Delete {
@@ -210,7 +214,7 @@ pub fn ready(service: &Service, type_number: i16, resource: Value<'_>) -> Conten
 async fn apply(service: &Service, op: Op, remarks: Vec<Issue>) -> Result<Reply, Outcome> {
     let mut reply = service.writer.apply(Unit::single(op)).await?;
     let applied = reply.applied.pop().ok_or_else(|| Outcome::internal("a unit without a result"))?;
-    let body = service.applied_json(&applied).await?;
+    let body = service.applied_json(&applied)?;
     Ok(Reply {
         body,
         remarks,

@@ -5,6 +5,7 @@
 
 use crate::fhir::datetime;
 use crate::fhir::definitions::model::SearchParameterKind;
+use crate::fhir::identity::assistance_key;
 use crate::fhir::identity::local_reference;
 use crate::fhir::identity::reference_hash;
 use crate::fhir::identity::referenced_type;
@@ -19,6 +20,9 @@ use crate::search::parameters::Extract;
 use crate::search::parameters::TypeParameters;
 use std::borrow::Cow;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// Raised when terms are made otherwise than before: an index of another version needs `eds reindex`.
+pub const INDEX_VERSION: i32 = 2;
 
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct IndexEntry {
@@ -103,6 +107,9 @@ pub fn index(parameters: &TypeParameters, resource: Value<'_>) -> IndexEntry {
         tokens: vec![type_term(parameters.number)],
     };
     indexer.walk(0, resource);
+    if parameters.name == "Patient" {
+        indexer.tokens.extend(assistance_keys(resource));
+    }
     let Indexer {
         mut entry,
         mut references,
@@ -119,6 +126,12 @@ pub fn index(parameters: &TypeParameters, resource: Value<'_>) -> IndexEntry {
     entry.strings.sort_unstable();
     entry.strings.dedup();
     entry
+}
+
+/// Not for search: the router finds a patient's entry in the registry of assistance by these, and the registry its patients.
+fn assistance_keys(patient: Value<'_>) -> impl Iterator<Item = i64> {
+    let identifiers = patient.get("identifier").into_iter().flat_map(|list| list.items());
+    identifiers.filter_map(|i| Some(assistance_key(&i.get_str("system").unwrap_or_default(), &i.get_str("value")?)))
 }
 
 struct Indexer<'p> {

@@ -4,6 +4,7 @@
 //! of the `dictionary` table, never changed; a body names its own. They live for the life of the process, a few dozen at most.
 
 use crate::outcome::Outcome;
+use sqlx::PgExecutor;
 use sqlx::PgPool;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -95,14 +96,19 @@ impl Bodies {
         String::from_utf8(bytes).map_err(|_| Outcome::internal("a stored body is not UTF-8"))
     }
 
-    pub fn knows(&self, dictionary: i16) -> bool {
-        dictionary == 0 || self.by_id.read().expect("not poisoned").contains_key(&dictionary)
+    /// Makes sure that these dictionaries are here: another node may have trained one since.
+    pub async fn learn<'e>(&self, executor: impl PgExecutor<'e>, mut wanted: impl Iterator<Item = i16>) -> Result<(), sqlx::Error> {
+        let is_unknown = |id| id != 0 && !self.by_id.read().expect("not poisoned").contains_key(&id);
+        match wanted.any(is_unknown) {
+            true => self.refresh(executor).await,
+            false => Ok(()),
+        }
     }
 
     /// Reads the dictionaries that another node has added.
-    pub async fn refresh(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+    async fn refresh<'e>(&self, executor: impl PgExecutor<'e>) -> Result<(), sqlx::Error> {
         let known: Vec<i16> = self.by_id.read().expect("not poisoned").keys().copied().collect();
-        for (id, type_number, content) in fetch(pool, &known).await? {
+        for (id, type_number, content) in fetch(executor, &known).await? {
             self.add(id, type_number, &content);
         }
         Ok(())
@@ -152,10 +158,10 @@ impl Bodies {
     }
 }
 
-async fn fetch(pool: &PgPool, known: &[i16]) -> Result<Vec<(i16, i16, Vec<u8>)>, sqlx::Error> {
+async fn fetch<'e>(executor: impl PgExecutor<'e>, known: &[i16]) -> Result<Vec<(i16, i16, Vec<u8>)>, sqlx::Error> {
     sqlx::query_as("select id, type, content from dictionary where id <> all($1) order by id")
         .bind(known)
-        .fetch_all(pool)
+        .fetch_all(executor)
         .await
 }
 

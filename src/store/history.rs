@@ -5,6 +5,7 @@ use crate::outcome::Outcome;
 use crate::policy::State;
 use crate::store::Store;
 use crate::store::database_error;
+use crate::store::rows;
 use crate::store::rows::Row;
 use crate::store::unit::Change;
 use chrono::DateTime;
@@ -73,7 +74,7 @@ pub async fn instance(store: &Store, current: Row, since: Option<DateTime<Utc>>,
 }
 
 async fn versions(store: &Store, current: &Row, since: Option<DateTime<Utc>>, before: i64, limit: i64) -> Result<Vec<Row>, Outcome> {
-    sqlx::query_as(
+    let query = sqlx::query_as(
         "select rid, type, $2 as id, version, updated, state, dictionary, body
          from history
          where rid = $1 and version < $3 and ($4::timestamptz is null or updated >= $4)
@@ -84,10 +85,9 @@ async fn versions(store: &Store, current: &Row, since: Option<DateTime<Utc>>, be
     .bind(&current.id)
     .bind(before.min(i64::from(i32::MAX)) as i32)
     .bind(since)
-    .bind(limit)
-    .fetch_all(&store.points)
-    .await
-    .map_err(database_error)
+    .bind(limit);
+    let mut conn = store.points.acquire().await.map_err(database_error)?;
+    rows::fetch(&store.bodies, &mut conn, query).await.map_err(database_error)
 }
 
 #[derive(sqlx::FromRow)]
@@ -98,6 +98,12 @@ struct ChangeRow {
     row: Row,
 }
 
+impl AsRef<Row> for ChangeRow {
+    fn as_ref(&self) -> &Row {
+        &self.row
+    }
+}
+
 /// The changes of a type, or of all types, newest first, before the change `before`. What is withdrawn now has no history.
 pub async fn changes(
     store: &Store,
@@ -106,7 +112,7 @@ pub async fn changes(
     before: i64,
     limit: i64,
 ) -> Result<Vec<Entry>, Outcome> {
-    let rows: Vec<ChangeRow> = sqlx::query_as(
+    let query = sqlx::query_as(
         "select c.seq, c.operation, c.rid, c.type, r.id, c.version, c.updated,
                 case c.operation when 2 then 1 else 0 end::smallint as state,
                 coalesce(h.dictionary, r.dictionary) as dictionary, coalesce(h.body, r.body) as body
@@ -122,10 +128,9 @@ pub async fn changes(
     .bind(before)
     .bind(type_number)
     .bind(since)
-    .bind(limit)
-    .fetch_all(&store.searches)
-    .await
-    .map_err(database_error)?;
+    .bind(limit);
+    let mut conn = store.searches.acquire().await.map_err(database_error)?;
+    let rows: Vec<ChangeRow> = rows::fetch(&store.bodies, &mut conn, query).await.map_err(database_error)?;
     Ok(rows
         .into_iter()
         .map(|r| Entry {

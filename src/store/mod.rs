@@ -3,10 +3,13 @@
 pub mod bodies;
 pub mod cluster;
 pub mod columns;
+pub mod decide;
 pub mod document;
+pub mod document_rows;
 pub mod feed;
 pub mod history;
 pub mod ingestion;
+pub mod known;
 pub mod pertinence;
 pub mod read;
 pub mod reindex;
@@ -18,6 +21,7 @@ pub mod writer;
 
 use crate::clock::Clock;
 use crate::outcome::Outcome;
+use crate::search::index::INDEX_VERSION;
 use crate::search::parameters::Registry;
 use crate::store::bodies::Bodies;
 use crate::store::rows::RowIds;
@@ -140,9 +144,25 @@ pub async fn migrate(pool: &PgPool) -> Result<(), Outcome> {
         .await
         .map_err(|e| Outcome::internal(format!("migration failed: {e}")))?;
     let key: [u8; 32] = rand::random();
-    let insert = "insert into repository (cursor_key) values ($1) on conflict do nothing";
-    sqlx::query(insert).bind(&key[..]).execute(pool).await.map_err(database_error)?;
+    let insert = "insert into repository (cursor_key, index_version) values ($1, $2) on conflict do nothing";
+    sqlx::query(insert)
+        .bind(&key[..])
+        .bind(INDEX_VERSION)
+        .execute(pool)
+        .await
+        .map_err(database_error)?;
     Ok(())
+}
+
+/// What to tell of an index that was made by an older version: searches may miss what it lacks.
+pub async fn index_complaint(pool: &PgPool) -> Result<Option<String>, Outcome> {
+    let version: i32 = sqlx::query_scalar("select index_version from repository")
+        .fetch_one(pool)
+        .await
+        .map_err(database_error)?;
+    let text =
+        format!("the index was made by version {version} of its terms, and this server makes version {INDEX_VERSION}: run eds reindex");
+    Ok((version < INDEX_VERSION).then_some(text))
 }
 
 /// What a failed statement means to a client: the database being away or busy is 503, anything else our own mistake.

@@ -1,6 +1,8 @@
 //! Which region holds what: the masks, the regions' streams, and the registry of assistance (RDA).
 
 use crate::fhir::regions;
+use crate::store::Store;
+use crate::store::rows;
 use crate::store::rows::Row;
 use chrono::DateTime;
 use chrono::Utc;
@@ -41,20 +43,29 @@ pub async fn by_hashes(conn: &mut PgConnection, hashes: &[i64]) -> Result<Vec<Ro
         .await
 }
 
-/// The resources themselves.
-pub async fn rows(conn: &mut PgConnection, rids: &[i64]) -> Result<Vec<Row>, sqlx::Error> {
-    sqlx::query_as("select rid, type, id, version, updated, state, dictionary, body from resource where rid = any($1)")
-        .bind(rids)
-        .fetch_all(conn)
-        .await
-}
-
 /// Row ids of live resources with any of these terms.
 pub async fn rids_by_terms(conn: &mut PgConnection, terms: &[i64]) -> Result<Vec<i64>, sqlx::Error> {
     sqlx::query_scalar("select rid from resource where terms && $1")
         .bind(terms)
         .fetch_all(conn)
         .await
+}
+
+/// The regions that hold something which refers to these: hash and mask. Each reference term stands for one target.
+pub async fn referring_masks(conn: &mut PgConnection, targets: &[i64], terms: &[i64]) -> Result<HashMap<i64, i32>, sqlx::Error> {
+    let rows: Vec<(i64, i32)> = sqlx::query_as(
+        "select t.target, bit_or(p.mask)
+         from unnest($1::bigint[], $2::bigint[]) t (target, term)
+         join resource r on r.terms @> array[t.term]
+         join pertinence p on p.rid = r.rid
+         where r.state = 0
+         group by t.target",
+    )
+    .bind(targets)
+    .bind(terms)
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().collect())
 }
 
 /// One item for a region's stream.
@@ -176,7 +187,7 @@ pub async fn set_bootstrap(conn: &mut PgConnection, code: &str, rid: Option<i64>
     Ok(())
 }
 
-/// Regions of the registry, by identifier hash.
+/// Regions of the registry, by key.
 pub async fn rda(conn: &mut PgConnection, hashes: &[i64]) -> Result<HashMap<i64, String>, sqlx::Error> {
     let rows: Vec<(i64, String)> = sqlx::query_as("select identifier_hash, region from rda where identifier_hash = any($1)")
         .bind(hashes)
@@ -185,13 +196,28 @@ pub async fn rda(conn: &mut PgConnection, hashes: &[i64]) -> Result<HashMap<i64,
     Ok(rows.into_iter().collect())
 }
 
-/// Sets or clears (`None`) a patient's region of assistance; `term` is the index term of the same identifier. Durable when it returns.
-pub async fn set_rda(pool: &PgPool, hash: i64, term: i64, region: Option<&str>, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+/// The registry's region of each of these patients that it knows. Of several entries for one patient the latest counts.
+pub async fn registered(conn: &mut PgConnection, patients: &[i64]) -> Result<HashMap<i64, String>, sqlx::Error> {
+    let rows: Vec<(i64, String)> = sqlx::query_as(
+        "select distinct on (r.rid) r.rid, g.region
+         from resource r
+         join rda g on g.identifier_hash = any(r.terms)
+         where r.rid = any($1)
+         order by r.rid, g.updated desc, g.identifier_hash",
+    )
+    .bind(patients)
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Sets or clears (`None`) a patient's region of assistance. Durable when it returns.
+pub async fn set_rda(pool: &PgPool, key: i64, region: Option<&str>, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let mut tx = pool.begin().await?;
     match region {
         Some(region) => {
             sqlx::query("insert into rda values ($1, $2, $3) on conflict (identifier_hash) do update set region = excluded.region, updated = excluded.updated")
-                .bind(hash)
+                .bind(key)
                 .bind(region)
                 .bind(now)
                 .execute(&mut *tx)
@@ -199,21 +225,21 @@ pub async fn set_rda(pool: &PgPool, hash: i64, term: i64, region: Option<&str>, 
         }
         None => {
             sqlx::query("delete from rda where identifier_hash = $1")
-                .bind(hash)
+                .bind(key)
                 .execute(&mut *tx)
                 .await?;
         }
     }
-    sqlx::query("insert into rda_change (term) values ($1)")
-        .bind(term)
+    sqlx::query("insert into rda_change (identifier_hash) values ($1)")
+        .bind(key)
         .execute(&mut *tx)
         .await?;
     tx.commit().await
 }
 
-/// Takes the index terms of the registry entries that changed since the last tick.
+/// Takes the keys of the registry entries that changed since the last tick.
 pub async fn take_rda_changes(conn: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
-    sqlx::query_scalar("delete from rda_change where id in (select id from rda_change order by id limit 500) returning term")
+    sqlx::query_scalar("delete from rda_change where id in (select id from rda_change order by id limit 500) returning identifier_hash")
         .fetch_all(conn)
         .await
 }
@@ -237,26 +263,41 @@ pub async fn origins(conn: &mut PgConnection, patients: &[i64]) -> Result<HashMa
 #[derive(Debug, sqlx::FromRow)]
 pub struct StreamRow {
     pub position: i64,
-    pub action: i16,
+    /// The region has it: its current version is sent, else a deletion.
+    pub is_present: bool,
     #[sqlx(flatten)]
-    pub row: crate::store::rows::Row,
+    pub row: Row,
 }
 
-/// The stream of a region after a position.
-pub async fn stream(pool: &PgPool, region: &str, after: i64, limit: i64) -> Result<Vec<StreamRow>, sqlx::Error> {
-    sqlx::query_as(
-        "select s.position, s.action, r.rid, r.type, r.id, r.version, r.updated, r.state, r.dictionary, r.body
-         from region_stream s
-         join resource r on r.rid = s.rid
-         where s.region = $1 and s.position > $2
+impl AsRef<Row> for StreamRow {
+    fn as_ref(&self) -> &Row {
+        &self.row
+    }
+}
+
+/// The stream of a region after a position, as it holds now: what was withdrawn, or pertains to the region no longer, is a deletion; an item
+/// whose version has been superseded is left out, because the version that followed has an item of its own, or will have when it is routed.
+pub async fn stream(store: &Store, region: &Region, after: i64, limit: i64) -> Result<Vec<StreamRow>, sqlx::Error> {
+    let query = sqlx::query_as(
+        "select s.position, s.is_present, s.rid, s.type, s.id, s.version, s.updated, s.state, s.dictionary, s.body
+         from (
+             select s.position, s.action = 0 and r.state = 0 and coalesce(p.mask, 0) & $3 <> 0 as is_present, s.version as item_version,
+                    r.rid, r.type, r.id, r.version, r.updated, r.state, r.dictionary, r.body
+             from region_stream s
+             join resource r on r.rid = s.rid
+             left join pertinence p on p.rid = s.rid
+             where s.region = $1 and s.position > $2
+         ) s
+         where not s.is_present or s.version = s.item_version
          order by s.position
-         limit $3",
+         limit $4",
     )
-    .bind(region)
+    .bind(&region.code)
     .bind(after)
-    .bind(limit)
-    .fetch_all(pool)
-    .await
+    .bind(1i32 << region.bit)
+    .bind(limit);
+    let mut conn = store.points.acquire().await?;
+    rows::fetch(&store.bodies, &mut conn, query).await
 }
 
 /// The region has everything up to this position.

@@ -10,6 +10,7 @@ use crate::search::sql::Arg;
 use crate::search::sql::Sql;
 use crate::store::Store;
 use crate::store::database_error;
+use crate::store::rows;
 use crate::store::rows::Row;
 use sqlx::FromRow;
 use sqlx::PgConnection;
@@ -143,35 +144,25 @@ async fn answer(store: &Store, batch: Vec<Request>) {
 }
 
 async fn by_hashes(store: &Store, hashes: &[i64]) -> Result<HashMap<i64, Row>, Outcome> {
-    type HashedRow = (i64, i64, i16, String, i32, chrono::DateTime<chrono::Utc>, i16, i16, Vec<u8>);
     let text = "select self_hash, rid, type, id, version, updated, state, dictionary, body from resource where self_hash = any($1)";
-    let rows: Vec<HashedRow> = sqlx::query_as(text)
-        .bind(hashes)
-        .fetch_all(&store.points)
+    let mut conn = store.points.acquire().await.map_err(database_error)?;
+    let rows: Vec<HashedRow> = rows::fetch(&store.bodies, &mut conn, sqlx::query_as(text).bind(hashes))
         .await
         .map_err(database_error)?;
-    let rows = rows
-        .into_iter()
-        .map(|(hash, rid, type_number, id, version, updated, state, dictionary, body)| {
-            (
-                hash,
-                Row {
-                    rid,
-                    type_number,
-                    id,
-                    version,
-                    updated,
-                    state,
-                    dictionary,
-                    body,
-                },
-            )
-        });
-    let rows: HashMap<i64, Row> = rows.collect();
-    if rows.values().any(|row| !store.bodies.knows(row.dictionary)) {
-        store.bodies.refresh(&store.points).await.map_err(database_error)?;
+    Ok(rows.into_iter().map(|hashed| (hashed.self_hash, hashed.row)).collect())
+}
+
+#[derive(FromRow)]
+struct HashedRow {
+    self_hash: i64,
+    #[sqlx(flatten)]
+    row: Row,
+}
+
+impl AsRef<Row> for HashedRow {
+    fn as_ref(&self) -> &Row {
+        &self.row
     }
-    Ok(rows)
 }
 
 /// A row of a search page: with its references, for includes, and its sort keys as text, for the cursor.
@@ -186,7 +177,6 @@ pub struct Found {
 pub async fn page(store: &Store, sql: Sql, keys: usize) -> Result<Vec<Found>, Outcome> {
     let mut conn = store.searches.acquire().await.map_err(database_error)?;
     let rows = run(&mut conn, sql).await.map_err(database_error)?;
-    drop(conn);
     let read = |row: &PgRow| -> Result<Found, sqlx::Error> {
         let references = row.try_get("reference_hashes")?;
         let keys = (0..keys)
@@ -199,9 +189,8 @@ pub async fn page(store: &Store, sql: Sql, keys: usize) -> Result<Vec<Found>, Ou
         })
     };
     let found: Vec<Found> = rows.iter().map(read).collect::<Result<_, _>>().map_err(database_error)?;
-    if found.iter().any(|f| !store.bodies.knows(f.row.dictionary)) {
-        store.bodies.refresh(&store.points).await.map_err(database_error)?;
-    }
+    let dictionaries = found.iter().map(|f| f.row.dictionary);
+    store.bodies.learn(&mut *conn, dictionaries).await.map_err(database_error)?;
     Ok(found)
 }
 

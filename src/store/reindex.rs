@@ -2,9 +2,11 @@
 
 use crate::fhir::json::Document;
 use crate::outcome::Outcome;
+use crate::search::index::INDEX_VERSION;
 use crate::search::index::index;
 use crate::store::Store;
 use crate::store::database_error;
+use crate::store::rows;
 use crate::store::rows::Row;
 use crate::store::statements;
 
@@ -18,10 +20,20 @@ pub async fn count(store: &Store) -> Result<u64, Outcome> {
     Ok(count as u64)
 }
 
+/// The whole index is as this version makes it.
+pub async fn finish(store: &Store) -> Result<(), Outcome> {
+    sqlx::query("update repository set index_version = $1")
+        .bind(INDEX_VERSION)
+        .execute(&store.points)
+        .await
+        .map_err(database_error)?;
+    Ok(())
+}
+
 /// Indexes the next resources after this row id; the last row id and how many. `None` at the end.
 pub async fn batch(store: &Store, after: i64) -> Result<Option<(i64, u64)>, Outcome> {
     let mut tx = store.points.begin().await.map_err(database_error)?;
-    let rows: Vec<Row> = sqlx::query_as(
+    let query = sqlx::query_as(
         "select rid, type, id, version, updated, state, dictionary, body
          from resource
          where rid > $1 and state <> 1
@@ -30,10 +42,8 @@ pub async fn batch(store: &Store, after: i64) -> Result<Option<(i64, u64)>, Outc
          for no key update",
     )
     .bind(after)
-    .bind(BATCH)
-    .fetch_all(&mut *tx)
-    .await
-    .map_err(database_error)?;
+    .bind(BATCH);
+    let rows: Vec<Row> = rows::fetch(&store.bodies, &mut tx, query).await.map_err(database_error)?;
     let Some(last) = rows.last().map(|row| row.rid) else {
         return Ok(None);
     };

@@ -9,7 +9,13 @@ use crate::search::parameters::Registry;
 use crate::store::bodies::Bodies;
 use chrono::DateTime;
 use chrono::Utc;
+use sqlx::FromRow;
+use sqlx::PgConnection;
 use sqlx::PgPool;
+use sqlx::Postgres;
+use sqlx::postgres::PgArguments;
+use sqlx::postgres::PgRow;
+use sqlx::query::QueryAs;
 use std::sync::Mutex;
 
 /// Row ids in one block of the sequence `rid_block`.
@@ -48,6 +54,22 @@ impl Row {
         assemble(&version, &kept, &mut out);
         Ok(out)
     }
+}
+
+impl AsRef<Row> for Row {
+    fn as_ref(&self) -> &Row {
+        self
+    }
+}
+
+/// Runs a query whose rows hold bodies, and makes sure that each can be read. Every read of bodies goes through here.
+pub async fn fetch<R>(bodies: &Bodies, conn: &mut PgConnection, query: QueryAs<'_, Postgres, R, PgArguments>) -> Result<Vec<R>, sqlx::Error>
+where
+    R: for<'r> FromRow<'r, PgRow> + AsRef<Row> + Send + Unpin,
+{
+    let rows = query.fetch_all(&mut *conn).await?;
+    bodies.learn(conn, rows.iter().map(|row| row.as_ref().dictionary)).await?;
+    Ok(rows)
 }
 
 /// Hands out row ids from blocks of the database's sequence: a gap after a crash is all that a lost block costs.

@@ -82,15 +82,24 @@ pub struct Criteria {
     /// Two criteria that could match the same have the same lock.
     pub lock: i64,
     pub condition: Condition,
-    /// Text that a match must hold: excludes a collision of hashes.
+    /// A string that a match must hold: excludes a collision of hashes.
     pub must_hold: Option<String>,
 }
 
 #[derive(Debug, Clone)]
 pub enum Target {
     Id(String),
-    /// The one match, or a new resource with this id.
-    Matching(Criteria, String),
+    /// The one match, or a resource with this id.
+    Matching(Criteria, NewId),
+}
+
+/// The id that a conditional update gives to what it creates.
+#[derive(Debug, Clone)]
+pub enum NewId {
+    /// Of the body: it must be that of the match, if there is one, and may name what was deleted.
+    Named(String),
+    /// Made for it, and hence free.
+    Free(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +176,19 @@ impl Effect {
     }
 }
 
+/// The kept text that an operation leaves behind.
+#[derive(Debug, Clone)]
+pub enum Left {
+    /// Deleted or absent.
+    Nothing,
+    Text(String),
+    /// What was there already, as it is stored.
+    Stored {
+        dictionary: i16,
+        body: Vec<u8>,
+    },
+}
+
 /// What became of one operation.
 #[derive(Debug, Clone)]
 pub struct Applied {
@@ -175,8 +197,39 @@ pub struct Applied {
     pub id: String,
     pub version: i32,
     pub updated: DateTime<Utc>,
-    /// The kept text, unless deleted or absent.
-    pub kept: Option<String>,
+    pub left: Left,
+}
+
+impl Applied {
+    /// The row is as it was.
+    pub fn kept(row: &Row, effect: Effect) -> Applied {
+        Applied {
+            effect,
+            type_number: row.type_number,
+            id: row.id.clone(),
+            version: row.version,
+            updated: row.updated,
+            left: match effect {
+                Effect::Matched => Left::Stored {
+                    dictionary: row.dictionary,
+                    body: row.body.clone(),
+                },
+                _ => Left::Nothing,
+            },
+        }
+    }
+
+    /// There is nothing to delete, and nothing to tell of it.
+    pub fn absent(type_number: i16) -> Applied {
+        Applied {
+            effect: Effect::Absent,
+            type_number,
+            id: String::new(),
+            version: 0,
+            updated: DateTime::UNIX_EPOCH,
+            left: Left::Nothing,
+        }
+    }
 }
 
 /// What became of one unit.
@@ -250,18 +303,17 @@ impl Unit {
     /// Hashes of the resources that the unit names by id.
     pub fn hashes(&self, registry: &Registry) -> impl Iterator<Item = i64> {
         self.ops.iter().filter_map(move |op| match op {
-            Op::Update {
-                type_number,
-                target: Target::Id(id),
-                ..
-            }
-            | Op::Delete {
-                type_number,
-                target: Target::Id(id),
-                ..
-            } => Some(self_hash(registry.name_of(*type_number), id)),
-            _ => None,
+            Op::Update { type_number, target, .. } | Op::Delete { type_number, target, .. } => match target {
+                Target::Id(id) | Target::Matching(_, NewId::Named(id)) => Some(self_hash(registry.name_of(*type_number), id)),
+                Target::Matching(_, NewId::Free(_)) => None,
+            },
+            Op::Create { .. } => None,
         })
+    }
+
+    /// The unit comes from the feeding system, through the ingestion API: it knows what it has obscured.
+    pub fn is_of_feeder(&self) -> bool {
+        self.ingestion.is_some()
     }
 
     /// What no other unit of the same batch may touch.

@@ -1,33 +1,35 @@
 //! The one write path: whatever changes resources becomes an [`Op`], and [`apply`] is the only code that carries it out.
 //!
 //! A [`Unit`] is atomic: one create, or a whole transaction Bundle. Many units are applied in one database transaction, each with its
-//! own answer: what a unit asks is decided on rows that are locked, and a unit that may not go on takes no part in the writing.
+//! own answer: what a unit asks is decided on rows that are locked (`decide`), and a unit that may not go on takes no part in the writing.
 //! Versions, index, history and change rows are written by the same statements, so none can be forgotten.
 //! Spec: <https://hl7.org/fhir/R4/http.html#transaction>, <https://hl7.org/fhir/R4/http.html#ccreate>, <https://hl7.org/fhir/R4/http.html#concurrency>.
 
-use crate::fhir::identity::self_hash;
 use crate::fhir::json::Document;
 use crate::fhir::links;
 use crate::outcome::Outcome;
 use crate::policy::State;
-use crate::search::parameters::Registry;
 use crate::store::Store;
 use crate::store::columns::Columns;
 use crate::store::columns::Member;
-use crate::store::document;
+use crate::store::decide::Decision;
+use crate::store::decide::decide;
+use crate::store::decide::link_targets;
+use crate::store::decide::match_of_lookup;
+use crate::store::document::DocumentAction;
 use crate::store::document::DocumentWrite;
+use crate::store::document_rows;
 use crate::store::ingestion;
+use crate::store::known;
 use crate::store::rows::Row;
 use crate::store::statements;
 use crate::store::unit::Applied;
 use crate::store::unit::Content;
 use crate::store::unit::Effect;
 use crate::store::unit::Known;
+use crate::store::unit::Left;
 use crate::store::unit::Op;
-use crate::store::unit::Place;
-use crate::store::unit::Precondition;
 use crate::store::unit::Prepared;
-use crate::store::unit::Target;
 use crate::store::unit::Unit;
 use crate::store::unit::UnitReply;
 use chrono::DateTime;
@@ -38,44 +40,26 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::HashSet;
 
-enum Decision {
-    /// Nothing to write; the answer is known.
-    Keep(Applied, Option<i64>),
-    Insert {
-        id: String,
-    },
-    Update {
-        row: Row,
-    },
-    Delete {
-        row: Row,
-    },
-}
+/// What became of a unit. `None`: it meets a unit before it in a row, so it must be decided anew when that one is stored.
+pub type Reply = Option<Result<UnitReply, Outcome>>;
 
-/// Applies units whose keys are disjoint in one database transaction. The outer error is the database's: then nothing was written.
-pub async fn apply(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Result<Vec<Result<UnitReply, Outcome>>, sqlx::Error> {
+/// Applies units whose keys are disjoint in one database transaction; the first of them always gets its answer. The outer error is the
+/// database's: then nothing was written.
+pub async fn apply(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Result<Vec<Reply>, sqlx::Error> {
     let now = store.clock.now();
     let needs_state = units
         .iter()
         .any(|unit| unit.document.is_some() || unit.criteria().next().is_some() || unit.hashes(&store.registry).next().is_some());
+    let mut written = Written::default();
     if !needs_state {
-        let mut written = Written::default();
-        let replies = units
-            .iter()
-            .enumerate()
-            .map(|(i, unit)| write_unit(store, &Known::default(), i, unit, now, &mut written))
-            .collect();
-        return written.store(store, conn, now, replies).await;
+        let replies = written.units(store, &Known::default(), units, now);
+        written.store(store, conn, now).await?;
+        return Ok(replies);
     }
     let mut tx = conn.begin().await?;
-    let known = statements::read_known(store, &mut tx, units).await?;
-    let mut written = Written::default();
-    let replies = units
-        .iter()
-        .enumerate()
-        .map(|(i, unit)| write_unit(store, &known, i, unit, now, &mut written))
-        .collect();
-    let replies = written.store(store, &mut tx, now, replies).await?;
+    let known = known::read(store, &mut tx, units).await?;
+    let replies = written.units(store, &known, units, now);
+    written.store(store, &mut tx, now).await?;
     tx.commit().await?;
     Ok(replies)
 }
@@ -88,51 +72,146 @@ struct Written {
     /// Further identifiers of documents that are here, and their documents.
     aliases: Vec<(String, i64)>,
     ingestions: Vec<i64>,
+    touched: Touched,
+}
+
+/// Rows by their ids: what units have rested on, and what they change.
+#[derive(Default)]
+struct Touched {
+    read: HashSet<i64>,
+    changed: HashSet<i64>,
+}
+
+impl Touched {
+    fn meets(&self, other: &Touched) -> bool {
+        !self.changed.is_disjoint(&other.changed) || !self.changed.is_disjoint(&other.read) || !self.read.is_disjoint(&other.changed)
+    }
+
+    fn add(&mut self, other: Touched) {
+        self.read.extend(other.read);
+        self.changed.extend(other.changed);
+    }
+}
+
+/// A unit on the rows that are known: what to do, and what that touches.
+struct Decided<'u> {
+    decisions: Vec<Decision>,
+    prepared: Vec<Option<Cow<'u, Prepared>>>,
+    document: Option<Cow<'u, DocumentAction>>,
+    /// Rows that the document leaves and nothing else keeps.
+    left_behind: Vec<&'u Row>,
+    touched: Touched,
 }
 
 impl Written {
-    async fn store(
-        mut self,
+    fn units(&mut self, store: &Store, known: &Known, units: &[Unit], now: DateTime<Utc>) -> Vec<Reply> {
+        units
+            .iter()
+            .enumerate()
+            .map(|(i, unit)| self.unit(store, known, i, unit, now))
+            .collect()
+    }
+
+    /// Decides and prepares one unit. Either all of its operations go into the batch, or none.
+    fn unit(&mut self, store: &Store, known: &Known, unit_index: usize, unit: &Unit, now: DateTime<Utc>) -> Reply {
+        if unit.ingestion.is_some_and(|id| !known.waiting.contains(&id)) {
+            return Some(Err(Outcome::conflict("The operation has ended already")));
+        }
+        let action = unit.document.as_ref().map(|action| action.as_meant(known, unit.is_of_feeder()));
+        match action.as_ref().map(|action| action.already_here(known)).transpose() {
+            Err(outcome) => return Some(Err(outcome)),
+            Ok(Some(Some((document, reply)))) => {
+                self.aliases
+                    .extend(action.iter().flat_map(|action| action.aliases(known, document)));
+                self.ingestions.extend(unit.ingestion);
+                return Some(Ok(reply));
+            }
+            Ok(_) => {}
+        }
+        let decided = match decide_unit(store, known, unit_index, unit, action) {
+            Ok(decided) => decided,
+            Err(outcome) => return Some(Err(outcome)),
+        };
+        if decided.touched.meets(&self.touched) {
+            return None;
+        }
+        Some(self.record(store, known, unit, decided, now))
+    }
+
+    fn record(
+        &mut self,
         store: &Store,
-        conn: &mut PgConnection,
+        known: &Known,
+        unit: &Unit,
+        decided: Decided<'_>,
         now: DateTime<Utc>,
-        replies: Vec<Result<UnitReply, Outcome>>,
-    ) -> Result<Vec<Result<UnitReply, Outcome>>, sqlx::Error> {
+    ) -> Result<UnitReply, Outcome> {
+        // What may fail comes before anything is recorded.
+        let mut unchanged = HashSet::new();
+        for (decision, prepared) in decided.decisions.iter().zip(&decided.prepared) {
+            if let (Decision::Update { row, .. }, Some(prepared)) = (decision, prepared)
+                && !row.body.is_empty()
+                && store.bodies.decompress(row.dictionary, &row.body)? == prepared.kept
+            {
+                unchanged.insert(row.rid);
+            }
+        }
+        let mut applied = Vec::with_capacity(decided.decisions.len());
+        let mut members = Vec::new();
+        for (decision, prepared) in decided.decisions.into_iter().zip(decided.prepared) {
+            let is_unchanged = decision.rid().is_some_and(|rid| unchanged.contains(&rid));
+            applied.push(record(
+                store,
+                decision,
+                prepared,
+                is_unchanged,
+                now,
+                &mut self.columns,
+                &mut members,
+            ));
+        }
+        for row in decided.left_behind {
+            self.columns.delete(&store.registry, row);
+        }
+        if let Some(action) = decided.document {
+            let is_obscured = unit.is_obscured.unwrap_or_else(|| action.was_obscured(known));
+            self.documents.push(DocumentWrite {
+                action: action.into_owned(),
+                members,
+                is_obscured,
+            });
+        }
+        self.ingestions.extend(unit.ingestion);
+        self.touched.add(decided.touched);
+        Ok(UnitReply {
+            applied,
+            is_known_document: false,
+        })
+    }
+
+    async fn store(mut self, store: &Store, conn: &mut PgConnection, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
         if !self.columns.is_empty() {
             self.columns
                 .assign_row_ids(store.row_ids.take(&store.points, self.columns.inserts()).await?);
             statements::write(conn, &self.columns, now).await?;
         }
         for document in &self.documents {
-            document::store(store, conn, document, &self.columns.member_ids(&document.members), now).await?;
+            document_rows::store(store, conn, document, &self.columns.member_ids(&document.members), now).await?;
         }
-        document::store_aliases(conn, &self.aliases).await?;
-        ingestion::succeed(conn, &self.ingestions, now).await?;
-        Ok(replies)
+        document_rows::store_aliases(conn, &self.aliases).await?;
+        ingestion::succeed(conn, &self.ingestions, now).await
     }
 }
 
-/// Decides and prepares one unit. Either all of its operations go into `written`, or none.
-fn write_unit(
+fn decide_unit<'u>(
     store: &Store,
-    known: &Known,
+    known: &'u Known,
     unit_index: usize,
-    unit: &Unit,
-    now: DateTime<Utc>,
-    written: &mut Written,
-) -> Result<UnitReply, Outcome> {
-    if unit.ingestion.is_some_and(|id| !known.waiting.contains(&id)) {
-        return Err(Outcome::conflict("The operation has ended already"));
-    }
-    if let Some(action) = &unit.document
-        && let Some((document, reply)) = action.already_here(store, known)?
-    {
-        written.aliases.extend(action.aliases(known, document));
-        written.ingestions.extend(unit.ingestion);
-        return Ok(reply);
-    }
+    unit: &'u Unit,
+    document: Option<Cow<'u, DocumentAction>>,
+) -> Result<Decided<'u>, Outcome> {
     let decisions = decide(&store.registry, known, unit_index, unit)?;
-    let targets = link_targets(store, known, unit_index, unit, &decisions)?;
+    let targets = link_targets(&store.registry, known, unit_index, unit, &decisions)?;
     let mut prepared = Vec::with_capacity(unit.ops.len());
     for op in &unit.ops {
         let type_number = op.type_number();
@@ -141,192 +220,31 @@ fn write_unit(
             Op::Delete { .. } => None,
         });
     }
-    let mut applied = Vec::with_capacity(decisions.len());
-    let mut members = Vec::new();
-    for (decision, prepared) in decisions.into_iter().zip(prepared) {
-        applied.push(record(store, decision, prepared, now, &mut written.columns, &mut members)?);
+    let mut touched = Touched::default();
+    for decision in &decisions {
+        let rows = if decision.changes() {
+            &mut touched.changed
+        } else {
+            &mut touched.read
+        };
+        rows.extend(decision.rid());
     }
-    if let Some(action) = &unit.document {
-        action.remove_old(store, known, &members, &mut written.columns);
-        let is_obscured = unit.is_obscured.unwrap_or_else(|| action.was_obscured(known));
-        written.documents.push(DocumentWrite {
-            action: action.clone(),
-            members,
-            is_obscured,
-        });
+    let lookups = (0..unit.lookups.len()).filter_map(|i| match_of_lookup(known, unit_index, i).ok());
+    touched.read.extend(lookups.map(|row| row.rid));
+    let mut left_behind = Vec::new();
+    if let Some(action) = &document {
+        let kept: HashSet<i64> = decisions.iter().filter_map(Decision::rid).collect();
+        left_behind = action.left_behind(known, &kept);
+        // All that the document has: what it hides or shows, and what is looked at to know that.
+        touched.changed.extend(action.members(known));
     }
-    written.ingestions.extend(unit.ingestion);
-    Ok(UnitReply {
-        applied,
-        is_known_document: false,
+    Ok(Decided {
+        decisions,
+        prepared,
+        document,
+        left_behind,
+        touched,
     })
-}
-
-fn decide(registry: &Registry, known: &Known, unit_index: usize, unit: &Unit) -> Result<Vec<Decision>, Outcome> {
-    let mut touched = HashSet::new();
-    // Deletes come first: what they delete is no match for what follows.
-    let mut deleted: HashSet<i64> = HashSet::new();
-    let mut decisions = Vec::with_capacity(unit.ops.len());
-    for (i, op) in unit.ops.iter().enumerate() {
-        let matches: Option<Vec<i64>> = known
-            .matches
-            .get(&(unit_index, Place::Op(i)))
-            .map(|found| found.iter().copied().filter(|hash| !deleted.contains(hash)).collect());
-        let decision = decide_op(registry, known, op, matches.as_deref()).map_err(|outcome| {
-            if unit.ops.len() > 1 {
-                outcome.at(&format!("Bundle.entry[{i}]"))
-            } else {
-                outcome
-            }
-        })?;
-        let hash = match &decision {
-            Decision::Update { row } | Decision::Delete { row } => Some(self_hash(registry.name_of(row.type_number), &row.id)),
-            Decision::Insert { id } => Some(self_hash(registry.name_of(op.type_number()), id)),
-            Decision::Keep(..) => None,
-        };
-        if let (Decision::Delete { .. }, Some(hash)) = (&decision, hash) {
-            deleted.insert(hash);
-        }
-        if hash.is_some_and(|hash| !touched.insert(hash)) {
-            return Err(Outcome::invalid("Two entries of the transaction change the same resource").at(&format!("Bundle.entry[{i}]")));
-        }
-        decisions.push(decision);
-    }
-    Ok(decisions)
-}
-
-fn decide_op(registry: &Registry, known: &Known, op: &Op, matches: Option<&[i64]>) -> Result<Decision, Outcome> {
-    if matches.is_some_and(|m| m.len() > 1) {
-        return Err(
-            Outcome::precondition("The criterion matches several resources: it must match at most one").with_code("multiple-matches"),
-        );
-    }
-    let matched = matches.and_then(|m| m.first()).and_then(|hash| known.rows.get(hash));
-    match op {
-        Op::Create { id, .. } => Ok(match matched {
-            Some(row) => Decision::Keep(kept(row, Effect::Matched), Some(row.rid)),
-            None => Decision::Insert { id: id.clone() },
-        }),
-        Op::Update {
-            type_number,
-            target,
-            precondition,
-            ..
-        } => {
-            let (row, id) = match target {
-                Target::Id(id) => (row_of(registry, known, *type_number, id)?, id),
-                Target::Matching(_, id) => (matched, id),
-            };
-            check_precondition(row, *precondition)?;
-            Ok(match row {
-                Some(row) => Decision::Update { row: row.clone() },
-                None => Decision::Insert { id: id.clone() },
-            })
-        }
-        Op::Delete {
-            type_number,
-            target,
-            precondition,
-        } => {
-            let row = match target {
-                Target::Id(id) => row_of(registry, known, *type_number, id)?,
-                Target::Matching(..) => matched,
-            };
-            check_precondition(row, *precondition)?;
-            Ok(match row {
-                Some(row) if row.state() == State::Live => Decision::Delete { row: row.clone() },
-                Some(row) => Decision::Keep(kept(row, Effect::Absent), None),
-                None => Decision::Keep(absent(*type_number), None),
-            })
-        }
-    }
-}
-
-fn row_of<'k>(registry: &Registry, known: &'k Known, type_number: i16, id: &str) -> Result<Option<&'k Row>, Outcome> {
-    match known.rows.get(&self_hash(registry.name_of(type_number), id)) {
-        Some(row) if row.id != id || row.type_number != type_number => {
-            Err(Outcome::conflict("This id cannot be used here; choose another"))
-        }
-        row => Ok(row),
-    }
-}
-
-/// Errors: 412 when If-Match or If-None-Match does not hold.
-fn check_precondition(row: Option<&Row>, precondition: Precondition) -> Result<(), Outcome> {
-    let live = row.filter(|r| r.state() == State::Live);
-    match (precondition, live) {
-        (Precondition::None, _) | (Precondition::Absent, None) => Ok(()),
-        (Precondition::Version(wanted), Some(row)) if row.version == wanted => Ok(()),
-        (Precondition::Version(wanted), _) => Err(Outcome::precondition(format!(
-            "The current version is not {wanted}: read it again and repeat the change"
-        ))),
-        (Precondition::Stored(wanted), _) if row.is_some_and(|r| r.version == wanted && r.state() != State::Deleted) => Ok(()),
-        (Precondition::Stored(_), _) => Err(Outcome::precondition("The resource was changed meanwhile: try again")),
-        (Precondition::Absent, Some(_)) => Err(Outcome::precondition(
-            "The resource exists, and If-None-Match: * asks that it does not",
-        )),
-    }
-}
-
-fn kept(row: &Row, effect: Effect) -> Applied {
-    Applied {
-        effect,
-        type_number: row.type_number,
-        id: row.id.clone(),
-        version: row.version,
-        updated: row.updated,
-        kept: None,
-    }
-}
-
-fn absent(type_number: i16) -> Applied {
-    Applied {
-        effect: Effect::Absent,
-        type_number,
-        id: String::new(),
-        version: 0,
-        updated: DateTime::UNIX_EPOCH,
-        kept: None,
-    }
-}
-
-/// What each fullUrl and each conditional reference of the unit stands for: `Type/id`.
-fn link_targets(
-    store: &Store,
-    known: &Known,
-    unit_index: usize,
-    unit: &Unit,
-    decisions: &[Decision],
-) -> Result<HashMap<String, String>, Outcome> {
-    let mut targets = HashMap::with_capacity(unit.links.len() + unit.lookups.len());
-    for (full_url, op) in &unit.links {
-        let id = match &decisions[*op] {
-            Decision::Keep(applied, _) => &applied.id,
-            Decision::Insert { id } => id,
-            Decision::Update { row } | Decision::Delete { row } => &row.id,
-        };
-        targets.insert(
-            full_url.clone(),
-            format!("{}/{id}", store.registry.name_of(unit.ops[*op].type_number())),
-        );
-    }
-    for (i, (reference, criteria)) in unit.lookups.iter().enumerate() {
-        let matches = known.matches.get(&(unit_index, Place::Lookup(i))).map_or(&[][..], Vec::as_slice);
-        let row = match matches {
-            [hash] => known.rows.get(hash),
-            _ => None,
-        };
-        let row = row.ok_or_else(|| {
-            let text = format!(
-                "A conditional reference to {} matches {} resources: it must match one",
-                store.registry.name_of(criteria.type_number),
-                matches.len()
-            );
-            Outcome::precondition(text).with_code(if matches.is_empty() { "not-found" } else { "multiple-matches" })
-        })?;
-        targets.insert(reference.clone(), format!("{}/{}", store.registry.name_of(row.type_number), row.id));
-    }
-    Ok(targets)
 }
 
 fn prepare<'c>(
@@ -356,62 +274,58 @@ fn record(
     store: &Store,
     decision: Decision,
     prepared: Option<Cow<'_, Prepared>>,
+    is_unchanged: bool,
     now: DateTime<Utc>,
     columns: &mut Columns,
     members: &mut Vec<Member>,
-) -> Result<Applied, Outcome> {
+) -> Applied {
     match (decision, prepared) {
-        (Decision::Keep(applied, rid), _) => {
+        (Decision::Keep(rid, applied), _) => {
             members.extend(rid.map(Member::Known));
-            Ok(applied)
+            applied
         }
         (Decision::Delete { row }, _) => {
-            let version = row.version + 1;
             columns.delete(&store.registry, &row);
-            Ok(Applied {
+            Applied {
                 effect: Effect::Deleted,
                 type_number: row.type_number,
+                version: row.version + 1,
                 id: row.id,
-                version,
                 updated: now,
-                kept: None,
-            })
+                left: Left::Nothing,
+            }
         }
         (Decision::Insert { id }, Some(prepared)) => {
-            let type_number = prepared.type_number;
-            let kept = Some(prepared.kept.clone());
             members.push(Member::New(columns.insert(&store.registry, &id, &prepared)));
-            Ok(Applied {
+            Applied {
                 effect: Effect::Created,
-                type_number,
+                type_number: prepared.type_number,
                 id,
                 version: 1,
                 updated: now,
-                kept,
-            })
-        }
-        (Decision::Update { row }, Some(prepared)) => {
-            members.push(Member::Known(row.rid));
-            let was_deleted = row.state() == State::Deleted;
-            if !row.body.is_empty() && store.bodies.decompress(row.dictionary, &row.body)? == prepared.kept {
-                return Ok(Applied {
-                    kept: Some(prepared.kept.clone()),
-                    ..kept(&row, Effect::Unchanged)
-                });
+                left: Left::Text(prepared.kept.clone()),
             }
-            let kept = Some(prepared.kept.clone());
-            let effect = if was_deleted { Effect::Created } else { Effect::Updated };
-            let version = row.version + 1;
-            columns.update(&store.registry, &row, &prepared);
-            Ok(Applied {
+        }
+        (Decision::Update { row, answers_as_new }, Some(prepared)) => {
+            members.push(Member::Known(row.rid));
+            if !is_unchanged {
+                columns.update(&store.registry, &row, &prepared);
+            }
+            let (effect, version, updated) = match (answers_as_new, is_unchanged, row.state()) {
+                (true, ..) => (Effect::Created, 1, now),
+                (_, true, _) => (Effect::Unchanged, row.version, row.updated),
+                (_, _, State::Deleted) => (Effect::Created, row.version + 1, now),
+                _ => (Effect::Updated, row.version + 1, now),
+            };
+            Applied {
                 effect,
                 type_number: row.type_number,
                 id: row.id,
                 version,
-                updated: now,
-                kept,
-            })
+                updated,
+                left: Left::Text(prepared.kept.clone()),
+            }
         }
-        (_, None) => Err(Outcome::internal("an operation without content")),
+        (Decision::Insert { .. } | Decision::Update { .. }, None) => unreachable!("whatever inserts or updates was prepared"),
     }
 }

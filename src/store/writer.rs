@@ -9,6 +9,7 @@ use crate::store::Store;
 use crate::store::database_error;
 use crate::store::unit::Unit;
 use crate::store::unit::UnitReply;
+use crate::store::write::Reply;
 use crate::store::write::apply;
 use std::collections::HashSet;
 use std::collections::VecDeque;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
@@ -23,31 +26,44 @@ use tokio::sync::oneshot;
 const WRITERS: usize = 2;
 /// Operations in one batch: bounds the time that others wait for its locks.
 const BATCH_OPS_MAX: usize = 512;
-/// Units that wait for a writer; more are refused with 503.
-const WAITING_MAX: usize = 4096;
 const RETRIES_MAX: usize = 5;
 
 struct Job {
     unit: Unit,
     keys: HashSet<i64>,
+    asker: Asker,
+}
+
+/// Who waits for the answer.
+struct Asker {
     reply: oneshot::Sender<Result<UnitReply, Outcome>>,
+    /// Given back with the answer.
+    _place: OwnedSemaphorePermit,
 }
 
 /// Where units are handed in.
 #[derive(Clone)]
 pub struct Writer {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::UnboundedSender<Job>,
+    /// One place for each unit that was handed in and is not yet answered.
+    places: Arc<Semaphore>,
     store: Store,
     batches: Arc<AtomicU64>,
 }
 
 impl Writer {
-    /// Starts the loop that forms batches.
-    pub fn start(store: Store) -> Writer {
-        let (jobs, receiver) = mpsc::channel(WAITING_MAX);
+    /// Starts the loop that forms batches. More units than `waiting_max` are refused.
+    pub fn start(store: Store, waiting_max: usize) -> Writer {
+        // As many as there are places.
+        let (jobs, receiver) = mpsc::unbounded_channel();
         let batches = Arc::new(AtomicU64::new(0));
         tokio::spawn(dispatch(store.clone(), receiver, batches.clone()));
-        Writer { jobs, store, batches }
+        Writer {
+            jobs,
+            places: Arc::new(Semaphore::new(waiting_max)),
+            store,
+            batches,
+        }
     }
 
     /// Batches written since the start.
@@ -57,17 +73,21 @@ impl Writer {
 
     /// Applies a unit: the answer comes after its commit. Errors: its own, or 503 when too much waits or the database is away.
     pub async fn apply(&self, unit: Unit) -> Result<UnitReply, Outcome> {
-        let (reply, answer) = oneshot::channel();
-        let keys = unit.keys(&self.store.registry);
         let busy = |_| Outcome::unavailable("Too many writes are waiting; try again");
-        self.jobs.try_send(Job { unit, keys, reply }).map_err(busy)?;
-        answer
-            .await
-            .map_err(|_| Outcome::unavailable("The server is stopping; try again"))?
+        let stopping = || Outcome::unavailable("The server is stopping; try again");
+        let place = self.places.clone().try_acquire_owned().map_err(busy)?;
+        let (reply, answer) = oneshot::channel();
+        let job = Job {
+            keys: unit.keys(&self.store.registry),
+            unit,
+            asker: Asker { reply, _place: place },
+        };
+        self.jobs.send(job).map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
     }
 }
 
-async fn dispatch(store: Store, mut jobs: mpsc::Receiver<Job>, batches: Arc<AtomicU64>) {
+async fn dispatch(store: Store, mut jobs: mpsc::UnboundedReceiver<Job>, batches: Arc<AtomicU64>) {
     let (done, mut finished) = mpsc::channel::<HashSet<i64>>(WRITERS);
     let mut waiting: VecDeque<Job> = VecDeque::new();
     let mut busy_keys: HashSet<i64> = HashSet::new();
@@ -135,43 +155,53 @@ fn take_batch(waiting: &mut VecDeque<Job>, busy: &HashSet<i64>) -> (Vec<Job>, Ha
 }
 
 async fn write_batch(store: &Store, batch: Vec<Job>) {
-    let (units, replies): (Vec<Unit>, Vec<_>) = batch.into_iter().map(|job| (job.unit, job.reply)).unzip();
-    let results = apply_patiently(store, units).await;
-    store.changed.notify_one();
-    for (reply, result) in replies.into_iter().zip(results) {
-        for applied in result.iter().flat_map(|reply| &reply.applied) {
-            metrics::count_written(store.registry.name_of(applied.type_number), applied.effect.name());
+    let (mut units, mut askers): (Vec<Unit>, Vec<Asker>) = batch.into_iter().map(|job| (job.unit, job.asker)).unzip();
+    // The first unit is always decided: there are fewer each time.
+    while !units.is_empty() {
+        let replies = apply_patiently(store, &units).await;
+        store.changed.notify_one();
+        let mut again = (Vec::new(), Vec::new());
+        for ((unit, asker), result) in units.into_iter().zip(askers).zip(replies) {
+            let Some(result) = result else {
+                again.0.push(unit);
+                again.1.push(asker);
+                continue;
+            };
+            for applied in result.iter().flat_map(|reply| &reply.applied) {
+                metrics::count_written(store.registry.name_of(applied.type_number), applied.effect.name());
+            }
+            // The client may have gone: its write stands all the same.
+            let _ = asker.reply.send(result);
         }
-        // The client may have gone: its write stands all the same.
-        let _ = reply.send(result);
+        (units, askers) = again;
     }
 }
 
 /// Applies a batch; on failure each unit alone, with a few retries for conflicts between writers.
-async fn apply_patiently(store: &Store, units: Vec<Unit>) -> Vec<Result<UnitReply, Outcome>> {
-    match apply_once(store, &units).await {
-        Ok(results) => results,
-        Err(error) if units.len() == 1 => vec![retry(store, &units, error).await],
+async fn apply_patiently(store: &Store, units: &[Unit]) -> Vec<Reply> {
+    match apply_once(store, units).await {
+        Ok(replies) => replies,
+        Err(error) if units.len() == 1 => vec![retry(store, units, error).await],
         Err(_) => {
-            let mut results = Vec::with_capacity(units.len());
+            let mut replies = Vec::with_capacity(units.len());
             for unit in units.chunks(1) {
-                results.push(match apply_once(store, unit).await {
-                    Ok(mut result) => result.remove(0),
+                replies.push(match apply_once(store, unit).await {
+                    Ok(mut reply) => reply.remove(0),
                     Err(error) => retry(store, unit, error).await,
                 });
             }
-            results
+            replies
         }
     }
 }
 
-async fn apply_once(store: &Store, units: &[Unit]) -> Result<Vec<Result<UnitReply, Outcome>>, sqlx::Error> {
+async fn apply_once(store: &Store, units: &[Unit]) -> Result<Vec<Reply>, sqlx::Error> {
     let mut conn = store.points.acquire().await?;
     apply(store, &mut conn, units).await
 }
 
 /// Another writer created the same id, or a deadlock was broken: the decision must be taken anew.
-async fn retry(store: &Store, unit: &[Unit], mut error: sqlx::Error) -> Result<UnitReply, Outcome> {
+async fn retry(store: &Store, unit: &[Unit], mut error: sqlx::Error) -> Reply {
     for attempt in 1..=RETRIES_MAX {
         let code = error.as_database_error().and_then(|e| e.code().map(|c| c.into_owned()));
         if !matches!(code.as_deref(), Some("23505" | "40001" | "40P01")) {
@@ -179,9 +209,9 @@ async fn retry(store: &Store, unit: &[Unit], mut error: sqlx::Error) -> Result<U
         }
         tokio::time::sleep(Duration::from_millis(5 << attempt)).await;
         match apply_once(store, unit).await {
-            Ok(mut results) => return results.remove(0),
+            Ok(mut replies) => return replies.remove(0),
             Err(again) => error = again,
         }
     }
-    Err(database_error(error))
+    Some(Err(database_error(error)))
 }

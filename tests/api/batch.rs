@@ -1,5 +1,7 @@
 //! FHIR batch: each entry for itself. Spec: <https://hl7.org/fhir/R4/http.html#transaction>, <https://hl7.org/fhir/R4/http.html#brules>.
 
+use crate::support::server::DataDir;
+use crate::support::server::Server;
 use crate::support::server::shared;
 use crate::support::world::unique;
 use crate::transaction::bare;
@@ -125,4 +127,29 @@ fn other_bundles_are_no_requests() {
         let status = server.post("", &body).status;
         assert!(matches!(status, 400 | 422), "{body}: {status}");
     }
+}
+
+/// What a batch answers is bounded as a whole, not only page by page.
+#[test]
+fn a_batch_whose_answers_grow_too_large_refuses_the_rest_of_its_reads() {
+    let dir = DataDir::new();
+    let server = Server::start(&dir, &[("EDS_BUNDLE_ANSWER_BYTES_MAX", "1000000")]);
+    let text = "x".repeat(10_000);
+    for _ in 0..20 {
+        server.create(&json!({"resourceType": "Basic", "code": {"text": text}}));
+    }
+    let mut entries: Vec<Value> = (0..50).map(|_| bare("GET", "Basic?_count=20")).collect();
+    entries.push(entry(
+        "POST",
+        "Basic",
+        json!({"resourceType": "Basic", "code": {"text": "written all the same"}}),
+    ));
+    let answer = server.bundle("batch", entries).expect(200);
+    // One page over, for each search that ran at the same time.
+    assert!(answer.body.len() < 1_000_000 + 17 * 250_000, "{}", answer.body.len());
+    let statuses = statuses(&answer.json());
+    assert_eq!(statuses[0], 200);
+    assert!(statuses.contains(&413), "{statuses:?}");
+    assert_eq!(statuses[50], 201);
+    assert_eq!(server.count("Basic"), 21);
 }

@@ -115,10 +115,11 @@ fn conditional_update_creates_then_updates_then_refuses_several() {
     assert_eq!(server.count(&format!("Patient?identifier={mrn}&family=Quattro")), 0);
 }
 
+/// <https://hl7.org/fhir/R4/http.html#cond-update>: the four cases, and the fifth that R5 adds to them.
 #[test]
-fn conditional_update_uses_the_id_of_the_body_only_when_it_creates() {
+fn conditional_update_uses_the_id_of_the_body_to_create_and_refuses_another_than_that_of_the_match() {
     let server = shared();
-    let (mrn, id) = (unique(), unique());
+    let (mrn, id, other) = (unique(), unique(), unique());
     let with_id = |id: &str, family: &str| {
         let mut body = identified(&mrn, family);
         body["id"] = json!(id);
@@ -126,8 +127,45 @@ fn conditional_update_uses_the_id_of_the_body_only_when_it_creates() {
     };
     let path = format!("/Patient?identifier={mrn}");
     assert_eq!(server.put(&path, &with_id(&id, "Uno")).expect(201).json()["id"], id);
-    assert_eq!(server.put(&path, &with_id(&unique(), "Due")).expect(200).json()["id"], id);
-    assert_eq!(server.count(&format!("Patient?identifier={mrn}")), 1);
+    assert_eq!(server.put(&path, &with_id(&id, "Due")).expect(200).json()["id"], id);
+    server.put(&path, &with_id(&unique(), "Tre")).refused(400);
+    assert_eq!(server.get(&format!("/Patient/{id}")).json()["name"][0]["family"], "Due");
+    // No match, and the id is another patient's, or was.
+    server
+        .put(
+            &format!("/Patient/{other}"),
+            &json!({"resourceType": "Patient", "id": other, "active": true}),
+        )
+        .expect(201);
+    let elsewhere = format!("/Patient?identifier={}", unique());
+    server.put(&elsewhere, &with_id(&other, "Quattro")).refused(409);
+    assert_eq!(server.get(&format!("/Patient/{other}")).json()["active"], true);
+    server.delete(&format!("/Patient/{other}")).expect(204);
+    assert_eq!(
+        server.put(&elsewhere, &with_id(&other, "Quattro")).expect(201).json()["meta"]["versionId"],
+        "3"
+    );
+    assert_eq!(server.count(&format!("Patient?identifier={mrn}")), 2);
+}
+
+#[test]
+fn a_match_is_recognised_however_its_identifier_is_escaped() {
+    let server = shared();
+    for (mrn, escaped) in [
+        (format!("A{}", unique()), "\\u0041"),
+        (format!("/{}", unique()), "\\/"),
+        (format!("\u{e0}{}", unique()), "\\u00e0"),
+        (format!("\"{}", unique()), "\\\""),
+    ] {
+        let rest: String = mrn.chars().skip(1).collect();
+        let body = format!(r#"{{"resourceType":"Patient","identifier":[{{"system":"urn:test:mrn","value":"{escaped}{rest}"}}]}}"#);
+        let created = server.fhir("POST", "/Patient").fhir(body).send().expect(201).json();
+        let criteria: String = form_urlencoded::byte_serialize(format!("urn:test:mrn|{mrn}").as_bytes()).collect();
+        let again = create_unless(&format!("identifier={criteria}"), &identified(&mrn, "Rossi"))
+            .expect(200)
+            .json();
+        assert_eq!(again["id"], created["id"], "{escaped}");
+    }
 }
 
 #[test]

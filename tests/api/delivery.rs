@@ -20,17 +20,17 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-const CF: &str = "urn:oid:2.16.840.1.113883.2.9.4.3.2";
+pub const CF: &str = "urn:oid:2.16.840.1.113883.2.9.4.3.2";
 
-struct Country {
-    national: Server,
-    lazio: Server,
-    lombardia: Server,
+pub struct Country {
+    pub national: Server,
+    pub lazio: Server,
+    pub lombardia: Server,
     _dirs: [DataDir; 3],
 }
 
 /// Delivers often and tries again soon.
-fn settings(regions: &str) -> Vec<(&str, &str)> {
+pub fn settings(regions: &str) -> Vec<(&str, &str)> {
     vec![
         ("EDS_DELIVERY_REGION", regions),
         ("EDS_DELIVERY_POLL_MS", "100"),
@@ -39,7 +39,7 @@ fn settings(regions: &str) -> Vec<(&str, &str)> {
 }
 
 /// The servers that the tests of this file share; each test has patients of its own.
-fn country() -> &'static Country {
+pub fn country() -> &'static Country {
     static COUNTRY: OnceLock<Country> = OnceLock::new();
     COUNTRY.get_or_init(|| {
         let dirs = [DataDir::new(), DataDir::new(), DataDir::new()];
@@ -60,12 +60,12 @@ fn country() -> &'static Country {
 }
 
 impl Country {
-    fn region(&self, code: &str) -> &Server {
+    pub fn region(&self, code: &str) -> &Server {
         if code == "120" { &self.lazio } else { &self.lombardia }
     }
 
     /// Returns when both regions have received everything that was committed before: the streams are in order, so a marker comes last.
-    fn settle(&self) {
+    pub fn settle(&self) {
         for code in ["120", "030"] {
             let (cf, id) = (unique().to_uppercase(), unique());
             assist(&self.national, &cf, code);
@@ -77,7 +77,7 @@ impl Country {
     }
 }
 
-fn assist(server: &Server, cf: &str, region: &str) {
+pub fn assist(server: &Server, cf: &str, region: &str) {
     server
         .request("PUT", &format!("/rda/{cf}"))
         .json(&json!({"region": region}))
@@ -85,11 +85,11 @@ fn assist(server: &Server, cf: &str, region: &str) {
         .expect(204);
 }
 
-fn patient(id: &str, cf: &str) -> Value {
+pub fn patient(id: &str, cf: &str) -> Value {
     json!({"resourceType": "Patient", "id": id, "identifier": [{"system": CF, "value": cf}]})
 }
 
-fn reference(to: &str) -> Value {
+pub fn reference(to: &str) -> Value {
     json!({"reference": to})
 }
 

@@ -50,7 +50,7 @@ pub struct Callbacks {
 
 impl Callbacks {
     /// Errors: a setting that is no address.
-    pub fn new(settings: &crate::config::Ingestion) -> Result<Callbacks, Outcome> {
+    pub fn new(settings: &crate::config::sections::Ingestion) -> Result<Callbacks, Outcome> {
         let timeout = Duration::from_millis(settings.callback_timeout_ms);
         let client = Client::builder().redirect(Policy::none()).no_proxy().timeout(timeout).build();
         let default = (!settings.callback_url.is_empty()).then(|| settings.callback_url.clone());

@@ -9,7 +9,6 @@ use crate::fhir::json::Value;
 use crate::fhir::splice::with_item;
 use crate::fhir::splice::with_parts;
 use crate::interaction::Service;
-use crate::interaction::ingestion::metadata;
 use crate::interaction::parse_json;
 use crate::interaction::transaction::document_of;
 use crate::interaction::transaction::fingerprint;
@@ -55,7 +54,6 @@ pub fn create(service: &Service, identifier: &str, text: &str) -> Result<Unit, O
         identifiers: names(identifier, own),
         fingerprint,
     });
-    unit.is_obscured = is_obscured(bundle)?;
     Ok(unit)
 }
 
@@ -73,7 +71,6 @@ pub fn replace(service: &Service, identifier: &str, text: &str, old: &[String]) 
         identifiers: names(identifier, own),
         fingerprint,
     });
-    unit.is_obscured = is_obscured(document.root())?;
     Ok(unit)
 }
 
@@ -88,16 +85,6 @@ fn identity(service: &Service, bundle: Value<'_>) -> Result<(Option<String>, Vec
         .into_iter()
         .collect::<Result<Vec<_>, _>>()?;
     Ok((document_of(bundle, &entries), fingerprint(&entries)))
-}
-
-/// What the Bundle's DocumentReferences say of oscuramento.
-fn is_obscured(bundle: Value<'_>) -> Result<Option<bool>, Outcome> {
-    for resource in resources(bundle).filter(|resource| is_type(*resource, "DocumentReference")) {
-        if let Some(is_obscured) = metadata::of_reference(resource)? {
-            return Ok(Some(is_obscured));
-        }
-    }
-    Ok(None)
 }
 
 fn resources<'d>(bundle: Value<'d>) -> impl Iterator<Item = Value<'d>> {

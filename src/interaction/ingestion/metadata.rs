@@ -8,6 +8,7 @@ use crate::fhir::json::Value;
 use crate::fhir::json::quote_into;
 use crate::fhir::splice::with_member;
 use crate::interaction::ingestion::rome;
+use crate::interaction::write::is_type;
 use crate::outcome::Outcome;
 use serde::Deserialize;
 
@@ -100,8 +101,18 @@ impl Metadata {
     }
 }
 
+/// What a document's DocumentReferences say of oscuramento; `None` when they say nothing. Errors: 400 when one contradicts itself.
+pub fn of_document<'d>(resources: impl Iterator<Item = Value<'d>>) -> Result<Option<bool>, Outcome> {
+    for resource in resources.filter(|resource| is_type(*resource, "DocumentReference")) {
+        if let Some(is_obscured) = of_reference(resource)? {
+            return Ok(Some(is_obscured));
+        }
+    }
+    Ok(None)
+}
+
 /// Whether a DocumentReference says that its document is obscured (`context.event` or `securityLabel` P99) or shown.
-pub fn of_reference(reference: Value<'_>) -> Result<Option<bool>, Outcome> {
+fn of_reference(reference: Value<'_>) -> Result<Option<bool>, Outcome> {
     let concepts = reference
         .get("context")
         .and_then(|context| context.get("event"))

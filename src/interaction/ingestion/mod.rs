@@ -22,8 +22,8 @@ use crate::interaction::write::ready;
 use crate::outcome::Category;
 use crate::outcome::Outcome;
 use crate::store::database_error;
-use crate::store::document as documents;
 use crate::store::document::DocumentAction;
+use crate::store::document_rows as documents;
 use crate::store::ingestion;
 use crate::store::ingestion::Accepted;
 use crate::store::ingestion::Operation;
@@ -116,7 +116,7 @@ impl Work {
 
 impl Ingestion {
     /// Takes up what waits in the database. Errors: a setting that cannot be used.
-    pub async fn start(service: Service, settings: &crate::config::Ingestion) -> Result<Ingestion, Outcome> {
+    pub async fn start(service: Service, settings: &crate::config::sections::Ingestion) -> Result<Ingestion, Outcome> {
         let callbacks = Callbacks::new(settings)?;
         let (stop, stopping) = watch::channel(false);
         let work = Work {

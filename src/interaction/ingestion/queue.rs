@@ -9,7 +9,7 @@ use crate::outcome::Category;
 use crate::outcome::Outcome;
 use crate::outcome::Severity;
 use crate::store::database_error;
-use crate::store::document as documents;
+use crate::store::document_rows as documents;
 use crate::store::ingestion;
 use crate::store::ingestion::Claimed;
 use crate::store::ingestion::Operation;

@@ -1,0 +1,228 @@
+//! What each operation of a unit comes to, on the rows that the batch has locked. Pure: it reads no database.
+//!
+//! A row that is hidden (oscuramento) is for those who write as if it were not there: conditions do not hold on it, and what is written to it
+//! stays hidden and is answered as new. docs/adr/0007-oscuramento.md.
+
+use crate::fhir::identity::self_hash;
+use crate::outcome::Outcome;
+use crate::policy::State;
+use crate::search::parameters::Registry;
+use crate::store::rows::Row;
+use crate::store::unit::Applied;
+use crate::store::unit::Effect;
+use crate::store::unit::Known;
+use crate::store::unit::NewId;
+use crate::store::unit::Op;
+use crate::store::unit::Place;
+use crate::store::unit::Precondition;
+use crate::store::unit::Target;
+use crate::store::unit::Unit;
+use std::collections::HashMap;
+use std::collections::HashSet;
+
+pub enum Decision {
+    /// Nothing to write: the row, if it counts as a part of what the unit brings, and the answer.
+    Keep(Option<i64>, Applied),
+    Insert {
+        id: String,
+    },
+    Update {
+        row: Row,
+        /// The writer must not learn that the row is here.
+        answers_as_new: bool,
+    },
+    Delete {
+        row: Row,
+    },
+}
+
+impl Decision {
+    /// The row that the decision rests on.
+    pub fn rid(&self) -> Option<i64> {
+        match self {
+            Decision::Keep(rid, _) => *rid,
+            Decision::Insert { .. } => None,
+            Decision::Update { row, .. } | Decision::Delete { row } => Some(row.rid),
+        }
+    }
+
+    pub fn changes(&self) -> bool {
+        !matches!(self, Decision::Keep(..))
+    }
+
+    /// The id of the resource that the operation is about.
+    pub fn id(&self) -> &str {
+        match self {
+            Decision::Keep(_, applied) => &applied.id,
+            Decision::Insert { id } => id,
+            Decision::Update { row, .. } | Decision::Delete { row } => &row.id,
+        }
+    }
+}
+
+/// Decides every operation of a unit. Errors: the first, at its entry.
+pub fn decide(registry: &Registry, known: &Known, unit_index: usize, unit: &Unit) -> Result<Vec<Decision>, Outcome> {
+    let mut touched = HashSet::new();
+    // Deletes come first: what they delete is no match for what follows.
+    let mut deleted: HashSet<i64> = HashSet::new();
+    let mut decisions = Vec::with_capacity(unit.ops.len());
+    for (i, op) in unit.ops.iter().enumerate() {
+        let matches: Vec<i64> = known
+            .matches
+            .get(&(unit_index, Place::Op(i)))
+            .map(|found| found.iter().copied().filter(|hash| !deleted.contains(hash)).collect())
+            .unwrap_or_default();
+        let decision = decide_op(registry, known, op, &matches).map_err(|outcome| match unit.ops.len() {
+            1 => outcome,
+            _ => outcome.at(&format!("Bundle.entry[{i}]")),
+        })?;
+        if decision.changes() {
+            let hash = self_hash(registry.name_of(op.type_number()), decision.id());
+            if matches!(decision, Decision::Delete { .. }) {
+                deleted.insert(hash);
+            }
+            if !touched.insert(hash) {
+                return Err(Outcome::invalid("Two entries of the transaction change the same resource").at(&format!("Bundle.entry[{i}]")));
+            }
+        }
+        decisions.push(decision);
+    }
+    Ok(decisions)
+}
+
+fn decide_op(registry: &Registry, known: &Known, op: &Op, matches: &[i64]) -> Result<Decision, Outcome> {
+    if matches.len() > 1 {
+        let text = "The criterion matches several resources: it must match at most one";
+        return Err(Outcome::precondition(text).with_code("multiple-matches"));
+    }
+    let matched = matches.first().and_then(|hash| known.rows.get(hash));
+    match op {
+        Op::Create { id, .. } => Ok(match matched {
+            Some(row) => Decision::Keep(Some(row.rid), Applied::kept(row, Effect::Matched)),
+            None => Decision::Insert { id: id.clone() },
+        }),
+        Op::Update {
+            type_number,
+            target,
+            precondition,
+            ..
+        } => {
+            let (row, id) = match target {
+                Target::Id(id) => (row_of(registry, known, *type_number, id)?, id),
+                Target::Matching(_, NewId::Free(id)) => (matched, id),
+                Target::Matching(_, NewId::Named(id)) => (match_or_named(registry, known, *type_number, matched, id)?, id),
+            };
+            check_precondition(row, *precondition)?;
+            Ok(match row {
+                Some(row) => Decision::Update {
+                    row: row.clone(),
+                    answers_as_new: row.state() == State::Withdrawn && !matches!(precondition, Precondition::Stored(_)),
+                },
+                None => Decision::Insert { id: id.clone() },
+            })
+        }
+        Op::Delete {
+            type_number,
+            target,
+            precondition,
+        } => {
+            let row = match target {
+                Target::Id(id) => row_of(registry, known, *type_number, id)?,
+                Target::Matching(..) => matched,
+            };
+            check_precondition(row, *precondition)?;
+            Ok(match row {
+                Some(row) if row.state() == State::Live => Decision::Delete { row: row.clone() },
+                _ => Decision::Keep(None, Applied::absent(*type_number)),
+            })
+        }
+    }
+}
+
+/// The row that a conditional update with an id in its body is about. <https://hl7.org/fhir/R4/http.html#cond-update>; that an id which is
+/// taken by another resource is refused is R5's rule, where R4 says nothing.
+fn match_or_named<'k>(
+    registry: &Registry,
+    known: &'k Known,
+    type_number: i16,
+    matched: Option<&'k Row>,
+    id: &str,
+) -> Result<Option<&'k Row>, Outcome> {
+    if let Some(row) = matched {
+        if row.id == id {
+            return Ok(Some(row));
+        }
+        let text = "The criterion matches a resource with another id than that of the body: leave the id out, or write that of the match";
+        return Err(Outcome::invalid(text).at("id"));
+    }
+    match row_of(registry, known, type_number, id)? {
+        Some(row) if row.state() == State::Live => Err(Outcome::conflict(
+            "The criterion matches nothing, and a resource with the id of the body is here: leave the id out, or update it by its id",
+        )),
+        row => Ok(row),
+    }
+}
+
+fn row_of<'k>(registry: &Registry, known: &'k Known, type_number: i16, id: &str) -> Result<Option<&'k Row>, Outcome> {
+    match known.rows.get(&self_hash(registry.name_of(type_number), id)) {
+        Some(row) if row.id != id || row.type_number != type_number => {
+            Err(Outcome::conflict("This id cannot be used here; choose another"))
+        }
+        row => Ok(row),
+    }
+}
+
+/// Errors: 412 when If-Match or If-None-Match does not hold.
+fn check_precondition(row: Option<&Row>, precondition: Precondition) -> Result<(), Outcome> {
+    let live = row.filter(|r| r.state() == State::Live);
+    match (precondition, live) {
+        (Precondition::None, _) | (Precondition::Absent, None) => Ok(()),
+        (Precondition::Version(wanted), Some(row)) if row.version == wanted => Ok(()),
+        (Precondition::Version(wanted), _) => Err(Outcome::precondition(format!(
+            "The current version is not {wanted}: read it again and repeat the change"
+        ))),
+        (Precondition::Stored(wanted), _) if row.is_some_and(|r| r.version == wanted && r.state() != State::Deleted) => Ok(()),
+        (Precondition::Stored(_), _) => Err(Outcome::precondition("The resource was changed meanwhile: try again")),
+        (Precondition::Absent, Some(_)) => Err(Outcome::precondition(
+            "The resource exists, and If-None-Match: * asks that it does not",
+        )),
+    }
+}
+
+/// What each fullUrl and each conditional reference of the unit stands for: `Type/id`. Errors: 412 for a reference without its one match.
+pub fn link_targets(
+    registry: &Registry,
+    known: &Known,
+    unit_index: usize,
+    unit: &Unit,
+    decisions: &[Decision],
+) -> Result<HashMap<String, String>, Outcome> {
+    let mut targets = HashMap::with_capacity(unit.links.len() + unit.lookups.len());
+    for (full_url, op) in &unit.links {
+        let type_name = registry.name_of(unit.ops[*op].type_number());
+        targets.insert(full_url.clone(), format!("{type_name}/{}", decisions[*op].id()));
+    }
+    for (i, (reference, criteria)) in unit.lookups.iter().enumerate() {
+        let row = match_of_lookup(known, unit_index, i).map_err(|matches| {
+            let text = format!(
+                "A conditional reference to {} matches {matches} resources: it must match one",
+                registry.name_of(criteria.type_number),
+            );
+            Outcome::precondition(text).with_code(if matches == 0 { "not-found" } else { "multiple-matches" })
+        })?;
+        targets.insert(reference.clone(), format!("{}/{}", registry.name_of(row.type_number), row.id));
+    }
+    Ok(targets)
+}
+
+/// The row that a conditional reference leads to. Errors: how many there are, if not one.
+pub fn match_of_lookup(known: &Known, unit_index: usize, lookup: usize) -> Result<&Row, usize> {
+    let matches = known
+        .matches
+        .get(&(unit_index, Place::Lookup(lookup)))
+        .map_or(&[][..], Vec::as_slice);
+    match matches {
+        [hash] => known.rows.get(hash).ok_or(0),
+        _ => Err(matches.len()),
+    }
+}
