@@ -41,7 +41,7 @@ pub async fn doctor(config: Config) -> Result<(), String> {
     match Database::open(&config).await {
         Err(error) => tell("database", Err(error)),
         Ok(database) => {
-            match store::connect(&database.settings, 1, "auto").await {
+            match store::connect(&database.settings, 1, store::ALWAYS_SAME).await {
                 Err(outcome) => tell("database", Err(told(outcome))),
                 Ok(pool) => {
                     for (what, result) in check_database(&pool).await {

@@ -7,6 +7,7 @@ use crate::commands::told;
 use crate::config::Config;
 use crate::fhir::json::Value;
 use crate::interaction::Service;
+use crate::interaction::ingestion::metadata;
 use crate::interaction::parse_json;
 use crate::interaction::transaction::plan;
 use crate::interaction::write::check;
@@ -149,6 +150,7 @@ fn single(service: &Service, resource: Value<'_>) -> Result<Unit, Outcome> {
         .ok_or_else(|| Outcome::invalid("A resource needs a resourceType"))?;
     let type_number = service.type_number(&type_name)?;
     check(service, &type_name, resource)?;
+    metadata::check_alone(metadata::of_document(std::iter::once(resource))?)?;
     let content = ready(service, type_number, resource);
     Ok(Unit::single(match resource.get_str("id") {
         Some(id) => Op::Update {

@@ -26,6 +26,8 @@ use tokio::signal::unix::signal;
 
 /// How often [`maintain`] looks whether there is something to do.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
+/// How often the statistics of the index are read: `analyze` renews them every minute at most.
+const STATISTICS_EVERY: Duration = Duration::from_secs(20);
 
 /// Runs until SIGTERM or SIGINT: then finishes what runs, answers 503 to what comes, and stops.
 pub async fn serve(config: Config) -> Result<(), String> {
@@ -54,7 +56,7 @@ async fn run(config: &Config, database: &Database, listener: TcpListener, addres
         .map_err(told)?;
     tokio::spawn(maintain(service.clone()));
     let gateway = Arc::new(Gateway {
-        capability: capability::statement(&service, service.store.clock.now()).map_err(told)?,
+        capability: capability::statement(&service, service.store.clock.now()),
         service: service.clone(),
         ingestion: ingestion.clone(),
         delivery: delivery.clone(),
@@ -105,8 +107,15 @@ async fn maintain(service: Service) {
     let mut every = tokio::time::interval(MAINTAIN_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut merged = 0;
+    let mut looked = Instant::now();
     loop {
         every.tick().await;
+        if looked.elapsed() > STATISTICS_EVERY {
+            looked = Instant::now();
+            if let Err(error) = store.refresh_density().await {
+                tracing::debug!(error = %database_error(error).internal.unwrap_or_default(), "the statistics were not read");
+            }
+        }
         match store.bodies.train(&store.points).await {
             Ok(0) => {}
             Ok(trained) => tracing::info!(trained, "dictionaries trained"),

@@ -15,9 +15,11 @@ use crate::outcome::Severity;
 use crate::outcome::operation_outcome;
 use crate::search::condition::Condition;
 use crate::search::cursor::Cursor;
+use crate::search::density::Plan;
 use crate::search::index::reference_term;
 use crate::search::index::type_term;
 use crate::search::page;
+use crate::search::page::PageRead;
 use crate::search::page::Part;
 use crate::search::parse::Handling;
 use crate::search::parse::Include;
@@ -139,13 +141,14 @@ async fn matches(service: &Service, query: &Query, path: &str) -> Result<Page, O
             .filter(|c| c.is_without_key == (*part == Part::WithoutDate) && c.rid != FROM_THE_BEGINNING);
         // One row more than the page holds tells whether there is a next page.
         let limit = query.count + 1 - found.len();
-        let keys = if *part == Part::WithoutDate {
-            query.sort.len() - 1
-        } else {
-            query.sort.len()
+        let page = PageRead {
+            policy: service.policy,
+            query,
+            part: *part,
+            after,
+            limit,
         };
-        let sql = page::page(service.policy, query, *part, after, limit, row_columns);
-        let rows = read::page(&service.store, sql, keys).await?;
+        let rows = read_page(service, &page).await?;
         let is_full = rows.len() == limit;
         let room = query.count - found.len();
         found.extend(rows.into_iter().take(room));
@@ -172,6 +175,23 @@ async fn matches(service: &Service, query: &Query, path: &str) -> Result<Page, O
         }
     }
     Ok(Page { found, next })
+}
+
+/// By the plan that the density of what is asked for suggests.
+async fn read_page(service: &Service, page: &PageRead<'_>) -> Result<Vec<Found>, Outcome> {
+    let query = page.query;
+    let density = service.store.density();
+    let is_newest = page.part == Part::WithDate && query.sort[0].is_descending;
+    let code = query.code.filter(|code| is_newest && density.leads(*code, &query.condition));
+    let (plan, sql) = match (code, density.plan(&query.condition)) {
+        (Some(code), _) => (Plan::Gather, page.sql_by_code(code, row_columns)),
+        (None, Plan::Gather) => {
+            let (driver, rest) = density.driver(&query.condition);
+            (Plan::Gather, page.sql_to_gather(&driver, &rest, row_columns))
+        }
+        (None, Plan::Walk) => (Plan::Walk, page.sql_to_walk(row_columns)),
+    };
+    read::page(&service.store, plan, sql, page.sort().len()).await
 }
 
 /// Of everything that decides the result and its order.
@@ -207,8 +227,9 @@ async fn included(service: &Service, query: &Query, matches: &[Found]) -> Result
             let Some(condition) = include_condition(service, include, &sources)? else {
                 continue;
             };
-            let sql = page::included(service.policy, &condition, room + 1, row_columns);
-            let mut rows = read::page(&service.store, sql, 0).await?;
+            let (driver, rest) = service.store.density().driver(&condition);
+            let sql = page::included(service.policy, &driver, &rest, room + 1, row_columns);
+            let mut rows = read::page(&service.store, Plan::Gather, sql, 0).await?;
             is_cut |= rows.len() > room;
             rows.truncate(room);
             added.extend(rows.into_iter().filter(|f| seen.insert(f.row.rid)));

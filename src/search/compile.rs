@@ -16,7 +16,7 @@ use chrono::DateTime;
 use chrono::Utc;
 
 /// Rows wider than this have an index of their own, so that a range condition on the beginning of the others stays exact. Microseconds.
-const WIDE: &str = "31622400000000";
+pub const WIDE: i64 = 31_622_400_000_000;
 
 pub struct Compiler {
     pub sql: Sql,
@@ -57,7 +57,8 @@ impl Compiler {
         self.condition(alias, condition);
     }
 
-    fn condition(&mut self, alias: &str, condition: &Condition) {
+    /// Writes a condition on an alias whose rows come from one that was opened with the policy.
+    pub fn condition(&mut self, alias: &str, condition: &Condition) {
         match condition {
             Condition::All(conditions) => self.all(alias, conditions),
             Condition::Any(conditions) => self.any(alias, conditions),
@@ -85,9 +86,11 @@ impl Compiler {
             Condition::Quantity(quantity) => self.quantity(alias, quantity),
             Condition::StringStart(keys, text) => {
                 self.side_table(alias, "string_index", keys);
+                // A range, which is planned without knowing the text; U+10FFFF is the last character of the order by bytes.
+                self.sql.push("value >= ").bind(Arg::Text(text.clone()));
                 self.sql
-                    .push("value like ")
-                    .bind(Arg::Text(format!("{}%", escape_like(text))))
+                    .push(" and value < ")
+                    .bind(Arg::Text(format!("{text}\u{10ffff}")))
                     .push(")");
             }
             Condition::StringPart(keys, text) => {
@@ -216,14 +219,14 @@ impl Compiler {
                 .push(" > ")
                 .bind(Arg::Int(range.low))
                 .push(" - ")
-                .push(WIDE)
+                .push(&WIDE.to_string())
                 .push(" or ");
             self.sql
                 .push(&high)
                 .push(" - ")
                 .push(&low)
                 .push(" > ")
-                .push(WIDE)
+                .push(&WIDE.to_string())
                 .push(" and ")
                 .push(&high)
                 .push(" > ")
@@ -409,8 +412,13 @@ mod tests {
         check(
             Condition::Chain(vec![7], Box::new(Condition::StringStart(vec![5], "ro_ssi".into()))),
             " from resource r0 where r0.state = 0 and r0.terms && (select array_agg(r1.self_hash # $1) from resource r1 where r1.state = 0 \
-             and r1.rid in (select rid from string_index where key = any($2) and value like $3))",
-            vec![Arg::Int(7), Arg::Keys(vec![5]), Arg::Text("ro\\_ssi%".into())],
+             and r1.rid in (select rid from string_index where key = any($2) and value >= $3 and value < $4))",
+            vec![
+                Arg::Int(7),
+                Arg::Keys(vec![5]),
+                Arg::Text("ro_ssi".into()),
+                Arg::Text("ro_ssi\u{10ffff}".into()),
+            ],
         );
     }
 

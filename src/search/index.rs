@@ -14,7 +14,7 @@ use crate::fhir::identity::without_version;
 use crate::fhir::json::Value;
 use crate::fhir::strings::normalise;
 use crate::fhir::systems;
-use crate::search::parameters::Datatype;
+use crate::search::datatype::Datatype;
 use crate::search::parameters::Edge;
 use crate::search::parameters::Extract;
 use crate::search::parameters::TypeParameters;
@@ -22,11 +22,12 @@ use std::borrow::Cow;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Raised when terms are made otherwise than before: an index of another version needs `eds reindex`.
-pub const INDEX_VERSION: i32 = 2;
+pub const INDEX_VERSION: i32 = 3;
 
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct IndexEntry {
-    /// References first, then all others; each once.
+    /// References first, then all others; each once. The first of the others is the resource's first code, if its type has a leading
+    /// parameter: an index has it beside the primary date. Further codes of that parameter have a term more ([`further_code`]).
     pub terms: Vec<i64>,
     pub reference_terms: i16,
     /// A bit for each parameter that has a value.
@@ -93,6 +94,11 @@ pub fn term(salt: i64, token: Token<'_>) -> i64 {
     xxh3_64_with_seed(&bytes, salt as u64) as i64
 }
 
+/// The term of a code that is not the resource's first.
+pub fn further_code(code: i64) -> i64 {
+    xxh3_64_with_seed(b"further", code as u64) as i64
+}
+
 /// The term of a reference to the resource with this hash.
 pub fn reference_term(salt: i64, target: i64) -> i64 {
     salt ^ target
@@ -105,6 +111,7 @@ pub fn index(parameters: &TypeParameters, resource: Value<'_>) -> IndexEntry {
         entry: IndexEntry::default(),
         references: Vec::new(),
         tokens: vec![type_term(parameters.number)],
+        codes: Vec::new(),
     };
     indexer.walk(0, resource);
     if parameters.name == "Patient" {
@@ -114,12 +121,17 @@ pub fn index(parameters: &TypeParameters, resource: Value<'_>) -> IndexEntry {
         mut entry,
         mut references,
         mut tokens,
+        codes,
         ..
     } = indexer;
     references.sort_unstable();
     references.dedup();
+    tokens.extend(codes.iter().skip(1).map(|code| further_code(*code)));
     tokens.sort_unstable();
     tokens.dedup();
+    let lead = codes.first().copied().unwrap_or(type_term(parameters.number));
+    let place = tokens.iter().position(|term| *term == lead).unwrap_or(0);
+    tokens.swap(0, place);
     entry.reference_terms = i16::try_from(references.len()).unwrap_or(i16::MAX);
     references.extend(tokens);
     entry.terms = references;
@@ -139,6 +151,8 @@ struct Indexer<'p> {
     entry: IndexEntry,
     references: Vec<i64>,
     tokens: Vec<i64>,
+    /// Codes of the leading parameter.
+    codes: Vec<i64>,
 }
 
 impl<'p> Indexer<'p> {
@@ -238,7 +252,11 @@ impl<'p> Indexer<'p> {
             }
             None => self.tokens.push(term(salt, Token::CodeWithoutSystem(code))),
         }
-        self.tokens.push(term(salt, Token::Code(code)));
+        let code = term(salt, Token::Code(code));
+        self.tokens.push(code);
+        if extract.bits & self.parameters.lead != 0 && !self.codes.contains(&code) {
+            self.codes.push(code);
+        }
         Some(())
     }
 

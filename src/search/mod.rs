@@ -4,6 +4,8 @@
 pub mod compile;
 pub mod condition;
 pub mod cursor;
+pub mod datatype;
+pub mod density;
 pub mod expression;
 pub mod index;
 pub mod page;

@@ -5,8 +5,11 @@
 
 use crate::policy::Policy;
 use crate::search::compile::Compiler;
+use crate::search::compile::WIDE;
 use crate::search::condition::Condition;
+use crate::search::condition::Prefix;
 use crate::search::cursor::Cursor;
+use crate::search::index::further_code;
 use crate::search::parse::Query;
 use crate::search::parse::Sort;
 use crate::search::parse::SortKey;
@@ -30,49 +33,232 @@ pub fn parts(query: &Query) -> &'static [Part] {
     }
 }
 
-/// The statement for up to `limit` rows after the cursor. `columns` gives the select list for an alias.
-pub fn page(policy: Policy, query: &Query, part: Part, after: Option<&Cursor>, limit: usize, columns: impl Fn(&str) -> String) -> Sql {
-    let sort: &[Sort] = if part == Part::WithoutDate { &query.sort[1..] } else { &query.sort };
-    let mut compiler = Compiler::new(policy);
-    let alias = compiler.upcoming_alias();
-    let keys: Vec<Key> = sort.iter().map(|s| key(&alias, s)).collect();
-    compiler.sql.push("select ").push(&columns(&alias));
-    compiler
-        .sql
-        .push(&format!(", {alias}.terms[1:{alias}.reference_terms] as reference_hashes"));
-    for (i, key) in keys.iter().enumerate() {
-        compiler.sql.push(&format!(", ({})::text as key{i}", key.expression));
+/// A page to read: what the statements for it have in common.
+pub struct PageRead<'q> {
+    pub policy: Policy,
+    pub query: &'q Query,
+    pub part: Part,
+    pub after: Option<&'q Cursor>,
+    pub limit: usize,
+}
+
+impl PageRead<'_> {
+    /// Its sort keys: rows without the primary date have one less.
+    pub fn sort(&self) -> &[Sort] {
+        match self.part {
+            Part::WithoutDate => &self.query.sort[1..],
+            Part::All | Part::WithDate => &self.query.sort,
+        }
     }
-    compiler.resource(&query.condition);
-    if part != Part::All {
-        compiler
-            .sql
-            .push(&format!(" and {alias}.type = "))
-            .bind(Arg::Int(i64::from(query.number)))
-            .push("::smallint");
-        compiler.sql.push(&format!(
-            " and {alias}.date_low is {}null",
-            if part == Part::WithDate { "not " } else { "" }
-        ));
+
+    fn keys(&self, alias: &str) -> Vec<Key> {
+        self.sort().iter().map(|s| key(alias, s)).collect()
     }
-    if let Some(cursor) = after {
-        compiler.sql.push(" and ");
-        push_after(&mut compiler.sql, &alias, &keys, cursor, part == Part::WithDate);
+
+    /// The statement for up to `limit` rows after the cursor, in order, as the planner sees fit. `columns` gives the select list for an alias.
+    pub fn sql_to_walk(&self, columns: impl Fn(&str) -> String) -> Sql {
+        let mut compiler = Compiler::new(self.policy);
+        let alias = compiler.upcoming_alias();
+        let keys = self.keys(&alias);
+        self.push_select(&mut compiler.sql, &alias, &columns, &keys);
+        compiler.resource(&self.query.condition);
+        self.push_part(&mut compiler.sql, &alias, &keys);
+        push_order(&mut compiler.sql, &keys, &alias, self.part);
+        self.push_limit(&mut compiler.sql);
+        compiler.sql
     }
-    compiler.sql.push(" order by ");
+
+    /// The same, gathered: the rows of `driver` by its index, of these the ones that satisfy `rest`, sorted.
+    pub fn sql_to_gather(&self, driver: &Condition, rest: &Condition, columns: impl Fn(&str) -> String) -> Sql {
+        let mut compiler = Compiler::new(self.policy);
+        let (_, keys) = self.fenced(&mut compiler, "with m as materialized (", &columns, driver, |_, _| {}, rest);
+        compiler.sql.push(") select * from m");
+        push_order(&mut compiler.sql, &outer(&keys), "m", self.part);
+        self.push_limit(&mut compiler.sql);
+        compiler.sql
+    }
+
+    /// The newest of a code that is too dense to gather. Rows whose first code it is come in order from the index of first codes and dates; those
+    /// that have it as a further code, and those of a long period, are few and gathered.
+    pub fn sql_by_code(&self, code: i64, columns: impl Fn(&str) -> String) -> Sql {
+        let mut compiler = Compiler::new(self.policy);
+        let bounds = Bounds::of(&self.query.condition);
+        let mut keys = self.part_by_code(&mut compiler, "select * from ((", &columns, |sql, alias| {
+            push_lead(sql, alias, self.query.number, code);
+            if let Some(from) = bounds.from {
+                sql.push(&format!(" and {alias}.date_low >= ")).bind(Arg::Int(from));
+            }
+            let after = self.after.and_then(|cursor| cursor.keys.first()?.as_deref()?.parse().ok());
+            if let Some(to) = [bounds.to, after].into_iter().flatten().min() {
+                sql.push(&format!(" and {alias}.date_low <= ")).bind(Arg::Int(to));
+            }
+            // The limit is text: that few rows are wanted speaks for the order of the index.
+            sql.push(&format!(" order by {alias}.date_low desc, {alias}.rid desc"));
+        });
+        self.part_by_code(&mut compiler, ") union all (", &columns, |sql, alias| {
+            sql.push(&format!(" and {alias}.terms @> "))
+                .bind(Arg::Ints(vec![further_code(code)]));
+        });
+        if let (true, Some(from)) = (bounds.has_wide, bounds.from) {
+            keys = self.part_by_code(&mut compiler, ") union all (", &columns, |sql, alias| {
+                push_lead(sql, alias, self.query.number, code);
+                sql.push(&format!(
+                    " and {alias}.date_high - {alias}.date_low > {WIDE} and {alias}.date_high > "
+                ))
+                .bind(Arg::Int(from));
+                sql.push(&format!(" and {alias}.date_low < ")).bind(Arg::Int(from));
+            });
+        }
+        compiler.sql.push(")) m");
+        push_order(&mut compiler.sql, &outer(&keys), "m", self.part);
+        self.push_limit(&mut compiler.sql);
+        compiler.sql
+    }
+
+    /// One part, in order. Returns the keys.
+    fn part_by_code(
+        &self,
+        compiler: &mut Compiler,
+        before: &str,
+        columns: &impl Fn(&str) -> String,
+        narrow: impl Fn(&mut Sql, &str),
+    ) -> Vec<Key> {
+        let nothing = Condition::All(Vec::new());
+        let (alias, keys) = self.fenced(compiler, before, columns, &nothing, narrow, &self.query.condition);
+        push_order(&mut compiler.sql, &keys, &alias, self.part);
+        compiler.sql.push(&format!(" limit {}", self.limit));
+        keys
+    }
+
+    /// Rows that one index gives, by `driver` and what `narrow` writes, and of these the ones that satisfy `rest`. `offset 0` keeps the planner,
+    /// which does not know the values, from taking another index. Returns the alias, and the keys over it.
+    fn fenced(
+        &self,
+        compiler: &mut Compiler,
+        before: &str,
+        columns: &impl Fn(&str) -> String,
+        driver: &Condition,
+        narrow: impl Fn(&mut Sql, &str),
+        rest: &Condition,
+    ) -> (String, Vec<Key>) {
+        // The inner alias carries the policy, and the outer one is of the same rows.
+        let inner = compiler.upcoming_alias();
+        let alias = format!("{inner}_all");
+        let keys = self.keys(&alias);
+        compiler.sql.push(before);
+        self.push_select(&mut compiler.sql, &alias, columns, &keys);
+        compiler.sql.push(&format!(" from (select {inner}.*"));
+        compiler.resource(driver);
+        narrow(&mut compiler.sql, &inner);
+        compiler.sql.push(&format!(" offset 0) {alias} where "));
+        compiler.condition(&alias, rest);
+        self.push_part(&mut compiler.sql, &alias, &keys);
+        (alias, keys)
+    }
+
+    fn push_select(&self, sql: &mut Sql, alias: &str, columns: &impl Fn(&str) -> String, keys: &[Key]) {
+        sql.push("select ").push(&columns(alias));
+        sql.push(&format!(", {alias}.terms[1:{alias}.reference_terms] as reference_hashes"));
+        for (i, key) in keys.iter().enumerate() {
+            sql.push(&format!(", {0} as sort{i}, ({0})::text as key{i}", key.expression));
+        }
+    }
+
+    /// Which rows the part reads, and after which.
+    fn push_part(&self, sql: &mut Sql, alias: &str, keys: &[Key]) {
+        if self.part != Part::All {
+            sql.push(&format!(" and {alias}.type = "))
+                .bind(Arg::Int(i64::from(self.query.number)))
+                .push("::smallint");
+            sql.push(&format!(
+                " and {alias}.date_low is {}null",
+                if self.part == Part::WithDate { "not " } else { "" }
+            ));
+        }
+        if let Some(cursor) = self.after {
+            sql.push(" and ");
+            push_after(sql, alias, keys, cursor, self.part == Part::WithDate);
+        }
+    }
+
+    fn push_limit(&self, sql: &mut Sql) {
+        sql.push(" limit ").bind(Arg::Int(self.limit as i64));
+    }
+}
+
+/// What a condition says of the primary date of its matches: they begin between these instants.
+#[derive(Debug, Default, PartialEq)]
+struct Bounds {
+    from: Option<i64>,
+    to: Option<i64>,
+    /// Rows of a long period may begin before `from`.
+    has_wide: bool,
+}
+
+impl Bounds {
+    fn of(condition: &Condition) -> Bounds {
+        match condition {
+            Condition::All(conditions) => conditions.iter().map(Bounds::of).fold(Bounds::default(), |a, b| Bounds {
+                from: a.from.max(b.from),
+                to: [a.to, b.to].into_iter().flatten().min(),
+                has_wide: a.has_wide || b.has_wide,
+            }),
+            Condition::PrimaryDate(_, prefix, range) => match prefix {
+                Prefix::Eq => Bounds {
+                    from: Some(range.low),
+                    to: Some(range.high),
+                    has_wide: false,
+                },
+                Prefix::Lt | Prefix::Le | Prefix::Eb | Prefix::Ap => Bounds {
+                    to: Some(range.high),
+                    ..Bounds::default()
+                },
+                Prefix::Sa => Bounds {
+                    from: Some(range.high),
+                    ..Bounds::default()
+                },
+                Prefix::Gt | Prefix::Ge => Bounds {
+                    from: Some(range.low.saturating_sub(WIDE)),
+                    to: None,
+                    has_wide: true,
+                },
+                Prefix::Ne => Bounds::default(),
+            },
+            _ => Bounds::default(),
+        }
+    }
+}
+
+/// Rows whose first code this is. The number is text, so that the planner sees that the index has such rows.
+fn push_lead(sql: &mut Sql, alias: &str, number: i16, code: i64) {
+    sql.push(&format!(
+        " and {alias}.type = {number} and {alias}.date_low is not null and {alias}.terms[{alias}.reference_terms + 1] = "
+    ))
+    .bind(Arg::Int(code));
+}
+
+/// The keys as they are called outside of the select that made them.
+fn outer(keys: &[Key]) -> Vec<Key> {
+    let key = |(i, key): (usize, &Key)| Key {
+        expression: format!("m.sort{i}"),
+        ..key.clone()
+    };
+    keys.iter().enumerate().map(key).collect()
+}
+
+fn push_order(sql: &mut Sql, keys: &[Key], alias: &str, part: Part) {
+    sql.push(" order by ");
     for (i, key) in keys.iter().enumerate() {
         let nulls = if i == 0 && part == Part::WithDate { "" } else { " nulls last" };
-        compiler
-            .sql
-            .push(&key.expression)
+        sql.push(&key.expression)
             .push(if key.is_descending { " desc" } else { "" })
             .push(nulls)
             .push(", ");
     }
-    compiler.sql.push(&alias).push(".rid desc limit ").push(&limit.to_string());
-    compiler.sql
+    sql.push(alias).push(".rid desc");
 }
 
+#[derive(Clone)]
 struct Key {
     expression: String,
     /// The SQL type that a cursor's text is cast to.
@@ -157,15 +343,20 @@ fn push_value(sql: &mut Sql, key: &Key, value: Option<&str>) {
     }
 }
 
-/// The statement for resources that a page includes.
-pub fn included(policy: Policy, condition: &Condition, limit: usize, columns: impl Fn(&str) -> String) -> Sql {
+/// The statement for resources that a page includes: the rows of `driver` by its index, of these the ones that satisfy `rest`.
+pub fn included(policy: Policy, driver: &Condition, rest: &Condition, limit: usize, columns: impl Fn(&str) -> String) -> Sql {
     let mut compiler = Compiler::new(policy);
-    let alias = compiler.upcoming_alias();
-    compiler.sql.push("select ").push(&columns(&alias));
+    let inner = compiler.upcoming_alias();
+    compiler.sql.push("with m as materialized (select ").push(&columns("m"));
+    compiler.sql.push(&format!(
+        ", m.terms[1:m.reference_terms] as reference_hashes from (select {inner}.*"
+    ));
+    compiler.resource(driver);
+    compiler.sql.push(" offset 0) m where ");
+    compiler.condition("m", rest);
     compiler
         .sql
-        .push(&format!(", {alias}.terms[1:{alias}.reference_terms] as reference_hashes"));
-    compiler.resource(condition);
-    compiler.sql.push(&format!(" order by {alias}.rid desc limit {limit}"));
+        .push(") select * from m order by m.rid desc limit ")
+        .bind(Arg::Int(limit as i64));
     compiler.sql
 }

@@ -7,6 +7,8 @@ use crate::fhir::definitions::Definitions;
 use crate::fhir::definitions::model::SearchParameter;
 use crate::fhir::definitions::model::SearchParameterKind;
 use crate::fhir::identity::hash;
+use crate::search::datatype::Datatype;
+use crate::search::datatype::datatype;
 use crate::search::expression;
 use crate::search::expression::Path;
 use crate::search::expression::Step;
@@ -36,31 +38,8 @@ const PRIMARY_DATES: &[&str] = &[
     "expiration-date",
 ];
 
-/// How a value of this datatype is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Datatype {
-    Code,
-    Boolean,
-    Text,
-    Uri,
-    Coding,
-    CodeableConcept,
-    Identifier,
-    ContactPoint,
-    Reference,
-    Date,
-    Period,
-    Timing,
-    Number,
-    Quantity,
-    Money,
-    Range,
-    SampledData,
-    /// A whole resource inside another (`Bundle.entry[0].resource`): stands for a reference to it.
-    Resource,
-    /// Present and not `false`: a boolean token.
-    PresentAndNotFalse,
-}
+/// The parameter whose codes stand beside the primary date in an index (`migrations/0007_newest_of_a_code.sql`).
+pub const LEADING_PARAMETER: &str = "code";
 
 #[derive(Debug)]
 pub struct Parameter {
@@ -136,6 +115,8 @@ pub struct TypeParameters {
     pub walk: Walk,
     /// The key of the path whose date stands in the resource's own row.
     pub primary_date: Option<i32>,
+    /// Bit of the parameter whose first code leads the tokens of a row (`search::index`); 0 if the type has none.
+    pub lead: i64,
 }
 
 impl TypeParameters {
@@ -176,6 +157,18 @@ impl Registry {
         self.types.get(type_name).map(|t| t.number)
     }
 
+    /// Whether resources of this type belong to patients.
+    pub fn is_in_patient_compartment(&self, type_name: &str) -> bool {
+        type_name == "Patient" || !self.patient_compartment(type_name).is_empty()
+    }
+
+    /// The parameters by which resources of a type belong to a patient.
+    pub fn patient_compartment(&self, type_name: &str) -> &[String] {
+        let compartment = self.definitions.compartment("Patient");
+        let member = compartment.and_then(|c| c.members.iter().find(|(name, _)| name == type_name));
+        member.map(|(_, codes)| codes.as_slice()).unwrap_or_default()
+    }
+
     pub fn name_of(&self, number: i16) -> &'static str {
         self.definitions.name_of(number).unwrap_or("Resource")
     }
@@ -192,6 +185,7 @@ fn compile_type(definitions: &'static Definitions, name: &str) -> Result<TypePar
             nodes: vec![WalkNode::default()],
         },
         primary_date: None,
+        lead: 0,
     };
     let mut is_multiple = Vec::new();
     for definition in definitions.search_parameters_of(name) {
@@ -220,6 +214,7 @@ fn compile_type(definitions: &'static Definitions, name: &str) -> Result<TypePar
         is_multiple.push(multiple);
     }
     mark_primary_date(&mut compiled, &is_multiple);
+    compiled.lead = lead(&compiled);
     for node in &mut compiled.walk.nodes {
         node.edges.sort_by(|a, b| a.name.cmp(&b.name));
     }
@@ -270,6 +265,13 @@ fn mark_primary_date(compiled: &mut TypeParameters, is_multiple: &[bool]) {
     for parameter in &mut compiled.parameters {
         parameter.is_primary_date = parameter.keys.len() == 1 && parameter.keys.first().copied() == compiled.primary_date;
     }
+}
+
+fn lead(compiled: &TypeParameters) -> i64 {
+    let code = compiled
+        .get(LEADING_PARAMETER)
+        .filter(|code| code.kind == SearchParameterKind::Token && code.salts.len() == 1 && code.has_codings && !code.has_plain_codes);
+    code.filter(|_| compiled.primary_date.is_some()).map_or(0, |code| 1i64 << code.bit)
 }
 
 /// A path as text: names it in hashes that the database keeps, so its form never changes.
@@ -466,32 +468,18 @@ fn choice_name(stem: &str, datatype: &str) -> String {
     stem.chars().chain(first).chain(chars).collect()
 }
 
-/// How a parameter of this kind reads this datatype; `None` if it gives nothing (an unqualified choice also names datatypes that do not fit).
-fn datatype(kind: SearchParameterKind, code: &str) -> Option<Datatype> {
-    use SearchParameterKind as K;
-    match (kind, code) {
-        (K::Token, "Coding") => Some(Datatype::Coding),
-        (K::Token, "CodeableConcept") => Some(Datatype::CodeableConcept),
-        (K::Token, "Identifier") => Some(Datatype::Identifier),
-        (K::Token, "ContactPoint") => Some(Datatype::ContactPoint),
-        (K::Token, "boolean") => Some(Datatype::Boolean),
-        (K::Token, "code" | "id" | "string" | "uri" | "canonical" | "oid" | "uuid" | "url") => Some(Datatype::Code),
-        (K::Token, "date" | "dateTime" | "instant" | "integer" | "positiveInt") => Some(Datatype::Code),
-        (K::String, "string" | "markdown" | "code" | "id") => Some(Datatype::Text),
-        (K::Reference, "Reference") => Some(Datatype::Reference),
-        (K::Reference | K::Uri, "canonical" | "uri" | "url" | "oid" | "uuid") => Some(Datatype::Uri),
-        (K::Reference, "Resource") => Some(Datatype::Resource),
-        (K::Date, "date" | "dateTime" | "instant") => Some(Datatype::Date),
-        (K::Date, "Period") => Some(Datatype::Period),
-        (K::Date, "Timing") => Some(Datatype::Timing),
-        (K::Number, "decimal" | "integer" | "positiveInt" | "unsignedInt") => Some(Datatype::Number),
-        (K::Number | K::Quantity, "Range") => Some(Datatype::Range),
-        (K::Quantity, "Quantity" | "Age" | "Duration" | "Distance" | "Count" | "SimpleQuantity" | "MoneyQuantity") => {
-            Some(Datatype::Quantity)
-        }
-        (K::Quantity, "Money") => Some(Datatype::Money),
-        (K::Quantity, "SampledData") => Some(Datatype::SampledData),
-        (K::Quantity, "decimal" | "integer") => Some(Datatype::Number),
-        _ => None,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fhir::definitions::definitions;
+
+    #[test]
+    fn the_index_of_first_codes_has_the_types_with_a_leading_parameter() {
+        let registry = Registry::load(definitions()).expect("loads");
+        let mut numbers: Vec<i16> = registry.types.values().filter(|t| t.lead != 0).map(|t| t.number).collect();
+        numbers.sort_unstable();
+        let numbers = numbers.iter().map(i16::to_string).collect::<Vec<_>>().join(", ");
+        let migration = include_str!("../../migrations/0007_newest_of_a_code.sql");
+        assert!(migration.contains(&format!("type in ({numbers})")), "type in ({numbers})");
     }
 }

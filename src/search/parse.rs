@@ -5,6 +5,7 @@ use crate::fhir::definitions::model::SearchParameterKind;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
 use crate::search::index::type_term;
+use crate::search::parameters::LEADING_PARAMETER;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::Registry;
 use crate::search::parameters::TypeParameters;
@@ -81,6 +82,8 @@ pub struct Query {
     pub type_name: String,
     pub number: i16,
     pub condition: Condition,
+    /// The term of the one code asked for, when the type has a leading parameter (`search::index`).
+    pub code: Option<i64>,
     pub sort: Vec<Sort>,
     pub count: usize,
     pub total: Total,
@@ -136,6 +139,7 @@ impl Parser<'_> {
             type_name: type_name.to_owned(),
             number: of.number,
             condition: Condition::nothing(),
+            code: None,
             sort: Vec::new(),
             count: self.limits.page_entries_default,
             total: self.limits.total_default,
@@ -155,6 +159,9 @@ impl Parser<'_> {
             match read {
                 Ok(condition) => {
                     conditions.extend(condition);
+                    if name == LEADING_PARAMETER && of.lead != 0 {
+                        query.code = self.code(of, text);
+                    }
                     if name != "_cursor" {
                         query.used.push((name.clone(), text.clone()));
                     }
@@ -235,6 +242,14 @@ impl Parser<'_> {
         };
         let condition = Condition::any(alternatives?);
         Ok(if is_not { Condition::negated(condition) } else { condition })
+    }
+
+    /// The term of a value's code, without its system; `None` if it has none, or several.
+    fn code(&self, of: &TypeParameters, text: &str) -> Option<i64> {
+        match split_values(text).as_slice() {
+            [value] => value::code_term(of.get(LEADING_PARAMETER)?, value),
+            _ => None,
+        }
     }
 
     fn parameter<'t>(&self, of: &'t TypeParameters, code: &str) -> Result<&'t Parameter, Outcome> {

@@ -94,6 +94,15 @@ fn token(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Co
     Ok(Condition::Terms(terms(parameter, forms)))
 }
 
+/// The term of a token's code, whatever its system; `None` if it names none, or the parameter reads several paths.
+pub fn code_term(parameter: &Parameter, text: &str) -> Option<i64> {
+    let (_, code) = split_token(text);
+    match parameter.salts.as_slice() {
+        [salt] if !code.is_empty() => Some(term(*salt, Token::Code(&code))),
+        _ => None,
+    }
+}
+
 /// The terms of these forms under each of the parameter's paths.
 fn terms<'a>(parameter: &Parameter, forms: impl Iterator<Item = Token<'a>>) -> Vec<i64> {
     forms

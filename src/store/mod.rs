@@ -15,12 +15,15 @@ pub mod read;
 pub mod reindex;
 pub mod rows;
 pub mod statements;
+pub mod statistics;
 pub mod unit;
 pub mod write;
 pub mod writer;
 
 use crate::clock::Clock;
 use crate::outcome::Outcome;
+use crate::search::density::Density;
+use crate::search::density::Plan;
 use crate::search::index::INDEX_VERSION;
 use crate::search::parameters::Registry;
 use crate::store::bodies::Bodies;
@@ -32,6 +35,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::postgres::PgPoolOptions;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::RwLock;
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -40,8 +44,11 @@ use tokio::sync::Notify;
 pub struct Store {
     /// Point reads and writes: prepared plans are kept.
     pub points: PgPool,
-    /// Searches: planned anew each time, because density decides the plan.
+    /// Searches whose plan their values decide: planned anew each time.
     pub searches: PgPool,
+    /// Searches whose plan is always the same ([`Plan::Gather`]).
+    gathers: PgPool,
+    density: Arc<RwLock<Arc<Density>>>,
     pub registry: Arc<Registry>,
     pub bodies: Arc<Bodies>,
     pub row_ids: Arc<RowIds>,
@@ -65,14 +72,21 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 impl Store {
     /// Connects, migrates, and reads what is needed to start.
     pub async fn open(settings: &Settings, registry: Arc<Registry>, clock: Clock) -> Result<Store, Outcome> {
-        let points = connect(settings, settings.pool_size_max, "auto").await?;
+        let points = connect(settings, settings.pool_size_max, ALWAYS_SAME).await?;
         migrate(&points).await?;
-        let searches = connect(settings, settings.pool_size_max, "force_custom_plan").await?;
+        let searches = connect(settings, settings.pool_size_max, BY_VALUES).await?;
+        let gathers = connect(settings, settings.pool_size_max, GATHER).await?;
+        let density = statistics::density(&points).await.map_err(database_error)?;
         let bodies = Arc::new(Bodies::load(&points).await.map_err(database_error)?);
-        let leader_options = options(settings, "auto")?.options([("idle_session_timeout", LEADER_IDLE_MAX_MS)]);
+        let leader_options = options(settings, ALWAYS_SAME)?.options([
+            ("idle_session_timeout", LEADER_IDLE_MAX_MS),
+            ("statement_timeout", LEADER_STATEMENT_MAX_MS),
+        ]);
         Ok(Store {
             points,
             searches,
+            gathers,
+            density: Arc::new(RwLock::new(Arc::new(density))),
             registry,
             bodies,
             row_ids: Arc::default(),
@@ -87,20 +101,59 @@ impl Store {
         PgConnection::connect_with(&self.leader_options).await
     }
 
+    /// The connections for statements of this plan.
+    pub fn pool_of(&self, plan: Plan) -> &PgPool {
+        match plan {
+            Plan::Gather => &self.gathers,
+            Plan::Walk => &self.searches,
+        }
+    }
+
+    /// What is dense, as the statistics had it last.
+    pub fn density(&self) -> Arc<Density> {
+        self.density.read().expect("not poisoned").clone()
+    }
+
+    /// Reads the statistics again.
+    pub async fn refresh_density(&self) -> Result<(), sqlx::Error> {
+        let density = statistics::density(&self.points).await?;
+        *self.density.write().expect("not poisoned") = Arc::new(density);
+        Ok(())
+    }
+
     /// Closes all connections: what is running ends first.
     pub async fn close(&self) {
         self.points.close().await;
         self.searches.close().await;
+        self.gathers.close().await;
     }
 }
+
+/// Settings of the planner for the connections of a pool.
+pub type Planner = &'static [(&'static str, &'static str)];
+/// Statements that are kept, planned by the database's own rules.
+pub const ALWAYS_SAME: Planner = &[("plan_cache_mode", "auto")];
+/// Planned anew for each set of values.
+const BY_VALUES: Planner = &[("plan_cache_mode", "force_custom_plan")];
+/// Planned once: through an index, and from one index to the next by loops, whatever the planner thinks of values that it does not know.
+/// Each statement is one that this is right for (`search::density`), and its rows come in the order of the loops.
+const GATHER: Planner = &[
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("max_parallel_workers_per_gather", "0"),
+];
 
 /// A connection that was used a moment ago is taken to be alive.
 const RESTED: Duration = Duration::from_secs(1);
 /// Longer than the leader ever pauses: after this Postgres ends the connection of a leader that does not move.
 const LEADER_IDLE_MAX_MS: &str = "60000";
+/// A tick that is cut short begins again with the same work: its statements get longer than those of requests.
+const LEADER_STATEMENT_MAX_MS: &str = "600000";
 
 /// Every connection carries the statement timeout. Statements are never logged: their values are personal data.
-fn options(settings: &Settings, plan_cache_mode: &str) -> Result<PgConnectOptions, Outcome> {
+fn options(settings: &Settings, planner: Planner) -> Result<PgConnectOptions, Outcome> {
     let options = PgConnectOptions::from_str(&settings.url)
         .map_err(|_| Outcome::internal("database.url cannot be read"))?
         .application_name("eds")
@@ -108,15 +161,15 @@ fn options(settings: &Settings, plan_cache_mode: &str) -> Result<PgConnectOption
         .options([
             ("statement_timeout", settings.statement_timeout_ms.to_string().as_str()),
             ("idle_in_transaction_session_timeout", "30000"),
-            ("plan_cache_mode", plan_cache_mode),
             ("jit", "off"),
             ("timezone", "UTC"),
-        ]);
+        ])
+        .options(planner.iter().copied());
     Ok(sqlx::ConnectOptions::disable_statement_logging(options))
 }
 
 /// A pool of such connections.
-pub async fn connect(settings: &Settings, size: u32, plan_cache_mode: &str) -> Result<PgPool, Outcome> {
+pub async fn connect(settings: &Settings, size: u32, planner: Planner) -> Result<PgPool, Outcome> {
     PgPoolOptions::new()
         .max_connections(size)
         .min_connections(1)
@@ -132,7 +185,7 @@ pub async fn connect(settings: &Settings, size: u32, plan_cache_mode: &str) -> R
             })
         })
         .acquire_timeout(Duration::from_millis(settings.pool_wait_ms))
-        .connect_with(options(settings, plan_cache_mode)?)
+        .connect_with(options(settings, planner)?)
         .await
         .map_err(database_error)
 }

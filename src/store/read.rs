@@ -6,6 +6,7 @@ use crate::policy::Policy;
 use crate::policy::State;
 use crate::search::compile::Compiler;
 use crate::search::condition::Condition;
+use crate::search::density::Plan;
 use crate::search::sql::Arg;
 use crate::search::sql::Sql;
 use crate::store::Store;
@@ -174,8 +175,8 @@ pub struct Found {
 }
 
 /// Runs a page: `select <row>, <references>, <keys...>`.
-pub async fn page(store: &Store, sql: Sql, keys: usize) -> Result<Vec<Found>, Outcome> {
-    let mut conn = store.searches.acquire().await.map_err(database_error)?;
+pub async fn page(store: &Store, plan: Plan, sql: Sql, keys: usize) -> Result<Vec<Found>, Outcome> {
+    let mut conn = store.pool_of(plan).acquire().await.map_err(database_error)?;
     let rows = run(&mut conn, sql).await.map_err(database_error)?;
     let read = |row: &PgRow| -> Result<Found, sqlx::Error> {
         let references = row.try_get("reference_hashes")?;
@@ -196,10 +197,24 @@ pub async fn page(store: &Store, sql: Sql, keys: usize) -> Result<Vec<Found>, Ou
 
 /// How many resources satisfy the condition.
 pub async fn count(store: &Store, policy: Policy, condition: &Condition) -> Result<i64, Outcome> {
+    let density = store.density();
+    let plan = density.plan(condition);
     let mut compiler = Compiler::new(policy);
-    compiler.sql.push("select count(*)");
-    compiler.resource(condition);
-    let mut conn = store.searches.acquire().await.map_err(database_error)?;
+    match plan {
+        Plan::Walk => {
+            compiler.sql.push("select count(*)");
+            compiler.resource(condition);
+        }
+        Plan::Gather => {
+            let (driver, rest) = density.driver(condition);
+            let inner = compiler.upcoming_alias();
+            compiler.sql.push(&format!("select count(*) from (select {inner}.*"));
+            compiler.resource(&driver);
+            compiler.sql.push(" offset 0) m where ");
+            compiler.condition("m", &rest);
+        }
+    }
+    let mut conn = store.pool_of(plan).acquire().await.map_err(database_error)?;
     let rows = run(&mut conn, compiler.sql).await.map_err(database_error)?;
     rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(database_error)
 }

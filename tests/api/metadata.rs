@@ -34,6 +34,7 @@ fn codes(list: &Value, member: &str) -> BTreeSet<String> {
 fn it_is_a_capability_statement_of_this_server() {
     let server = shared();
     let statement = statement();
+    eds_answers::check_capability_statement(&statement).unwrap();
     assert_eq!(statement["resourceType"], "CapabilityStatement");
     assert_eq!(statement["fhirVersion"], "4.0.1");
     assert_eq!(statement["kind"], "instance");

@@ -1,0 +1,234 @@
+//! How dense the values of the index are, and which plan of a search follows from it.
+//!
+//! A search whose most selective condition has few rows is gathered: everything that satisfies it comes through the index and is sorted. Its
+//! statement is planned once and kept, because the plan does not depend on the values; planning it anew was measured to cost five times what it
+//! costs to run (docs/adr/0008-plans.md). Only for dense conditions is the database's planner asked, each time, whether to walk an order instead.
+
+use crate::search::condition::Condition;
+use crate::search::index::further_code;
+use std::collections::HashMap;
+
+/// Rows that are gathered and sorted rather than walked in order: about a millisecond of work.
+const GATHER_ROWS_MAX: f64 = 2_000.0;
+/// Rows of a code beyond which its newest are read in order: the index for that costs no more than to gather so many.
+const LEAD_ROWS_MIN: f64 = 100.0;
+/// Rows of a term that the statistics do not list.
+const UNLISTED_ROWS: f64 = 50.0;
+/// Resources that refer to one and the same, as far as a plan is concerned.
+const REFERRERS: f64 = 8.0;
+
+/// How a statement is planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// Through the index, then sorted: planned once for all values.
+    Gather,
+    /// As the planner sees fit for these values.
+    Walk,
+}
+
+/// What the database's statistics say. Empty before the first: then nothing is dense.
+#[derive(Debug, Default)]
+pub struct Density {
+    /// The index is as this version makes it: rows of an older one have no first code.
+    pub is_index_current: bool,
+    /// Rows of `resource`.
+    pub rows: f64,
+    /// Share of the rows that have a term, for those that are dense.
+    pub terms: HashMap<i64, f32>,
+    pub strings: Strings,
+}
+
+/// The distribution of normalised strings.
+#[derive(Debug, Default)]
+pub struct Strings {
+    pub rows: f64,
+    /// The most common, with their share.
+    pub common: Vec<(String, f32)>,
+    /// Bounds of ranges that have equal shares of the others.
+    pub bounds: Vec<String>,
+}
+
+impl Density {
+    pub fn plan(&self, condition: &Condition) -> Plan {
+        if self.rows_of(condition) <= GATHER_ROWS_MAX {
+            Plan::Gather
+        } else {
+            Plan::Walk
+        }
+    }
+
+    /// Whether the newest that satisfy a condition on a code are to be read from the index of first codes and dates: there is nothing rarer in the
+    /// condition, and few rows have the code as a further one.
+    pub fn leads(&self, code: i64, condition: &Condition) -> bool {
+        self.is_index_current && self.rows_of(condition) > LEAD_ROWS_MIN && self.rows_of_term(further_code(code)) <= LEAD_ROWS_MIN
+    }
+
+    /// A condition in two: what its rarest index gives, and what is asked of these rows. Terms are looked for together, in one scan.
+    pub fn driver(&self, condition: &Condition) -> (Condition, Condition) {
+        let Condition::All(conditions) = condition else {
+            return (condition.clone(), Condition::All(Vec::new()));
+        };
+        let (terms, others): (Vec<&Condition>, Vec<&Condition>) = conditions
+            .iter()
+            .partition(|c| matches!(c, Condition::Terms(_) | Condition::Chain(..)));
+        let least = |conditions: &[&Condition]| conditions.iter().map(|c| self.rows_of(c)).fold(f64::INFINITY, f64::min);
+        let rarest = others.iter().min_by(|a, b| self.rows_of(a).total_cmp(&self.rows_of(b)));
+        match rarest {
+            Some(rarest) if self.rows_of(rarest) < least(&terms) => {
+                let rest = conditions.iter().filter(|c| !std::ptr::eq(*c, *rarest));
+                ((*rarest).clone(), Condition::All(rest.cloned().collect()))
+            }
+            _ => {
+                let all = |conditions: Vec<&Condition>| Condition::All(conditions.into_iter().cloned().collect());
+                (all(terms), all(others))
+            }
+        }
+    }
+
+    fn rows_of_term(&self, term: i64) -> f64 {
+        self.terms.get(&term).map_or(UNLISTED_ROWS, |share| f64::from(*share) * self.rows)
+    }
+
+    /// About as many rows as the index gives for the condition, at most.
+    fn rows_of(&self, condition: &Condition) -> f64 {
+        match condition {
+            Condition::All(conditions) => conditions.iter().map(|c| self.rows_of(c)).fold(f64::INFINITY, f64::min),
+            Condition::Any(conditions) => conditions.iter().map(|c| self.rows_of(c)).sum(),
+            Condition::Terms(terms) => terms.iter().map(|term| self.rows_of_term(*term)).sum(),
+            Condition::Ids(hashes) => hashes.len() as f64,
+            Condition::StringStart(_, text) => self.strings.rows_of_prefix(text),
+            Condition::Chain(_, inner) => self.rows_of(inner) * REFERRERS,
+            Condition::Has(_, inner) => self.rows_of(inner),
+            // No index, or one whose ranges are known to the planner alone.
+            Condition::Not(_)
+            | Condition::PrimaryDate(..)
+            | Condition::Date(..)
+            | Condition::LastUpdated(..)
+            | Condition::Quantity(_)
+            | Condition::StringPart(..)
+            | Condition::Missing(_) => f64::INFINITY,
+        }
+    }
+}
+
+impl Strings {
+    fn rows_of_prefix(&self, prefix: &str) -> f64 {
+        let common: f64 = self
+            .common
+            .iter()
+            .filter(|(value, _)| value.starts_with(prefix))
+            .map(|(_, share)| f64::from(*share))
+            .sum();
+        let from = self.bounds.partition_point(|bound| bound.as_str() < prefix);
+        let to = from + self.bounds[from..].iter().take_while(|bound| bound.starts_with(prefix)).count();
+        // A range that begins or ends inside a bucket counts half of it.
+        let buckets = if self.bounds.len() > 1 {
+            ((to - from) as f64).max(0.5)
+        } else {
+            0.0
+        };
+        let others = 1.0 - self.common.iter().map(|(_, share)| f64::from(*share)).sum::<f64>();
+        let share = common + others.max(0.0) * buckets / (self.bounds.len().max(2) - 1) as f64;
+        share * self.rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn density() -> Density {
+        Density {
+            is_index_current: true,
+            rows: 1_000_000.0,
+            terms: HashMap::from([(1, 0.4), (2, 0.001)]),
+            strings: Strings {
+                rows: 300_000.0,
+                common: vec![("rossi".to_owned(), 0.05)],
+                bounds: ["a", "f", "m", "ma", "mar", "mari", "mario", "t", "z"].map(str::to_owned).to_vec(),
+            },
+        }
+    }
+
+    #[test]
+    fn what_is_sparse_is_gathered_and_what_is_dense_is_walked() {
+        use Condition::*;
+        let string = |text: &str| StringStart(vec![1], text.to_owned());
+        for (condition, plan) in [
+            (Terms(vec![1]), Plan::Walk),
+            (Terms(vec![2]), Plan::Gather),
+            (Terms(vec![9]), Plan::Gather),
+            (All(vec![Terms(vec![1]), Terms(vec![9])]), Plan::Gather),
+            (Any(vec![Terms(vec![1]), Terms(vec![9])]), Plan::Walk),
+            (Condition::negated(Terms(vec![9])), Plan::Walk),
+            (All(vec![Condition::negated(Terms(vec![9])), Terms(vec![2])]), Plan::Gather),
+            (Ids(vec![1, 2, 3]), Plan::Gather),
+            (Missing(1), Plan::Walk),
+            (string("rossi"), Plan::Walk),
+            (string("mar"), Plan::Walk),
+            (Chain(vec![5], Box::new(Terms(vec![9]))), Plan::Gather),
+            (Chain(vec![5], Box::new(Terms(vec![2]))), Plan::Walk),
+            (Chain(vec![5], Box::new(Ids(vec![9]))), Plan::Gather),
+            (All(vec![Chain(vec![5], Box::new(Terms(vec![1]))), Terms(vec![1])]), Plan::Walk),
+            (Has(vec![5], Box::new(Terms(vec![1]))), Plan::Walk),
+            (All(Vec::new()), Plan::Walk),
+        ] {
+            assert_eq!(density().plan(&condition), plan, "{condition:?}");
+        }
+    }
+
+    #[test]
+    fn a_dense_code_leads_unless_it_is_often_a_further_one() {
+        let mut density = density();
+        let leads = |density: &Density, code: i64| density.leads(code, &Condition::Terms(vec![code]));
+        assert!(leads(&density, 1) && leads(&density, 2) && !leads(&density, 9));
+        let beside = Condition::All(vec![Condition::Terms(vec![1]), Condition::Terms(vec![9])]);
+        assert!(!density.leads(1, &beside), "there is something rarer");
+        density.terms.insert(further_code(1), 0.1);
+        assert!(!leads(&density, 1));
+        density.terms.remove(&further_code(1));
+        density.is_index_current = false;
+        assert!(!leads(&density, 1));
+    }
+
+    #[test]
+    fn the_rarest_index_drives_and_the_rest_is_asked_of_its_rows() {
+        use Condition::*;
+        let string = || StringStart(vec![1], "qqq".to_owned());
+        let chain = || Chain(vec![5], Box::new(Ids(vec![9])));
+        let mut density = density();
+        density.strings.rows = 1_000.0;
+        let all = |conditions: &[Condition]| All(conditions.to_vec());
+        for (condition, driver, rest) in [
+            (Terms(vec![1]), Terms(vec![1]), all(&[])),
+            (
+                all(&[Terms(vec![1]), Missing(2), chain()]),
+                all(&[Terms(vec![1]), chain()]),
+                all(&[Missing(2)]),
+            ),
+            (all(&[Terms(vec![1]), string()]), string(), all(&[Terms(vec![1])])),
+            (all(&[Terms(vec![9]), string()]), all(&[Terms(vec![9])]), all(&[string()])),
+            (all(&[Terms(vec![9]), Ids(vec![4])]), Ids(vec![4]), all(&[Terms(vec![9])])),
+        ] {
+            assert_eq!(density.driver(&condition), (driver, rest), "{condition:?}");
+        }
+    }
+
+    #[test]
+    fn without_statistics_nothing_is_dense() {
+        assert_eq!(Density::default().plan(&Condition::Terms(vec![1])), Plan::Gather);
+        assert_eq!(
+            Density::default().plan(&Condition::StringStart(vec![1], "m".to_owned())),
+            Plan::Gather
+        );
+    }
+
+    #[test]
+    fn a_prefix_counts_its_common_values_and_its_share_of_the_others() {
+        let strings = density().strings;
+        for (prefix, share) in [("rossi", 0.05 + 0.95 / 16.0), ("mar", 0.95 * 3.0 / 8.0), ("x", 0.95 / 16.0)] {
+            assert!((strings.rows_of_prefix(prefix) - 300_000.0 * share).abs() < 1.0, "{prefix}");
+        }
+        assert_eq!(Strings::default().rows_of_prefix("x"), 0.0);
+    }
+}

@@ -1,0 +1,44 @@
+//! The database's statistics of the index: which terms and strings are dense. Read at start, and again as `analyze` renews them.
+
+use crate::search::density::Density;
+use crate::search::density::Strings;
+use crate::search::index::INDEX_VERSION;
+use sqlx::PgPool;
+
+type Shares = (Option<Vec<String>>, Option<Vec<f32>>, Option<Vec<String>>);
+
+pub async fn density(pool: &PgPool) -> Result<Density, sqlx::Error> {
+    let rows = "select greatest(reltuples, 0)::float8 from pg_class where oid = $1::regclass";
+    let terms: Option<(Vec<i64>, Vec<f32>)> = sqlx::query_as(
+        "select most_common_elems::text::bigint[], most_common_elem_freqs
+         from pg_stats
+         where schemaname = current_schema() and tablename = 'resource' and attname = 'terms' and most_common_elems is not null",
+    )
+    .fetch_optional(pool)
+    .await?;
+    let strings: Option<Shares> = sqlx::query_as(
+        "select most_common_vals::text::text[], most_common_freqs, histogram_bounds::text::text[]
+         from pg_stats
+         where schemaname = current_schema() and tablename = 'string_index' and attname = 'value'",
+    )
+    .fetch_optional(pool)
+    .await?;
+    let version: i32 = sqlx::query_scalar("select index_version from repository").fetch_one(pool).await?;
+    let (terms, shares) = terms.unwrap_or_default();
+    let (common, common_shares, bounds) = strings.unwrap_or_default();
+    Ok(Density {
+        is_index_current: version >= INDEX_VERSION,
+        rows: sqlx::query_scalar(rows).bind("resource").fetch_one(pool).await?,
+        // The shares end with three of another meaning, which have no element.
+        terms: terms.into_iter().zip(shares).collect(),
+        strings: Strings {
+            rows: sqlx::query_scalar(rows).bind("string_index").fetch_one(pool).await?,
+            common: common
+                .unwrap_or_default()
+                .into_iter()
+                .zip(common_shares.unwrap_or_default())
+                .collect(),
+            bounds: bounds.unwrap_or_default(),
+        },
+    })
+}
