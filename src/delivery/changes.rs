@@ -15,6 +15,8 @@ use std::fmt::Write;
 /// Items of one page.
 const PAGE_DEFAULT: i64 = 200;
 const PAGE_MAX: i64 = 1_000;
+/// A page ends with the item that reaches this.
+const PAGE_BYTES_MAX: usize = 16 << 20;
 
 impl Delivery {
     /// A Bundle of type `history` with the items after a position: PUT with the current version, or DELETE. The `next` link continues.
@@ -53,35 +55,55 @@ impl Delivery {
         let rows = pertinence::stream(&service.store, state, after, count)
             .await
             .map_err(database_error)?;
-        let last = rows.last().map_or(after, |row| row.position);
         let mut out = String::from("{\"resourceType\":\"Bundle\",\"type\":\"history\",\"link\":[");
         let _ = write!(
             out,
             "{{\"relation\":\"self\",\"url\":\"{base}/$changes?region={region}&after={after}&_count={count}\"}}"
         );
+        let mut last = after;
+        let mut entries = String::new();
+        for row in &rows {
+            if entries.len() > PAGE_BYTES_MAX {
+                break;
+            }
+            last = row.position;
+            entries.push_str(if entries.is_empty() { "" } else { "," });
+            let mut entry = String::new();
+            push_entry(service, row, &mut entry)?;
+            let type_name = service.store.registry.name_of(row.row.type_number);
+            let _ = write!(entries, "{{\"fullUrl\":\"{base}/{type_name}/{}\",", row.row.id);
+            entries.push_str(entry.trim_start_matches('{').strip_suffix('}').unwrap_or_default());
+            let status = if row.is_present { "200" } else { "204" };
+            let _ = write!(
+                entries,
+                ",\"response\":{{\"status\":\"{status}\",\"etag\":\"W/\\\"{}\\\"\"}}}}",
+                row.row.version
+            );
+        }
         // The link is there even at the end: it is where to ask next time.
         let _ = write!(
             out,
             ",{{\"relation\":\"next\",\"url\":\"{base}/$changes?region={region}&after={last}&_count={count}\"}}]"
         );
-        let mut separator = ",\"entry\":[";
-        for row in &rows {
-            out.push_str(separator);
-            separator = ",";
-            let mut entry = String::new();
-            push_entry(service, row, &mut entry)?;
-            let type_name = service.store.registry.name_of(row.row.type_number);
-            let _ = write!(out, "{{\"fullUrl\":\"{base}/{type_name}/{}\",", row.row.id);
-            out.push_str(entry.trim_start_matches('{').strip_suffix('}').unwrap_or_default());
-            let status = if row.is_present { "200" } else { "204" };
-            let _ = write!(
-                out,
-                ",\"response\":{{\"status\":\"{status}\",\"etag\":\"W/\\\"{}\\\"\"}}}}",
-                row.row.version
-            );
+        if !entries.is_empty() {
+            let _ = write!(out, ",\"entry\":[{entries}]");
         }
-        out.push_str(if separator == "," { "]}" } else { "}" });
+        out.push('}');
         Ok(out)
+    }
+
+    /// Puts what a region has refused at the end of its stream again. Returns how many items. Errors: 404 for a region that is not enrolled.
+    pub async fn retry_parked(&self, service: &Service, region: &str) -> Result<Value, Outcome> {
+        let mut conn = service.store.points.acquire().await.map_err(database_error)?;
+        let enrolled = pertinence::regions(&mut conn).await.map_err(database_error)?;
+        if !enrolled.iter().any(|r| r.code == region) {
+            return Err(Outcome::not_found("An enrolled region with this code"));
+        }
+        let retried = pertinence::unpark(&mut conn, region, service.store.clock.now())
+            .await
+            .map_err(database_error)?;
+        service.store.changed.notify_one();
+        Ok(json!({"region": region, "retried": retried}))
     }
 
     /// Each region's cursor, backlog and last failure.

@@ -12,6 +12,7 @@ pub mod wake;
 use crate::config;
 use crate::interaction::Service;
 use crate::outcome::Outcome;
+use crate::store;
 use crate::store::database_error;
 use crate::store::feed::Leader;
 use crate::store::pertinence;
@@ -23,6 +24,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+
+/// Between looks at an index that is too old to route by.
+const INDEX_POLL: Duration = Duration::from_secs(10);
 
 /// Settings of delivery and pertinence.
 #[derive(Debug, Clone)]
@@ -115,6 +119,12 @@ async fn lead(
         return Ok(());
     }
     let mut conn = service.store.leader_connection().await?;
+    if let Some(complaint) = store::index_complaint(&service.store.points).await.unwrap_or(None) {
+        // What it lacks decides where patients belong.
+        tracing::warn!("nothing is delivered: {complaint}");
+        tokio::time::sleep(INDEX_POLL).await;
+        return Ok(());
+    }
     let Some(mut leader) = Leader::elect(&mut conn).await? else {
         wake.pass_on(settings.poll).await;
         return Ok(());
@@ -194,8 +204,7 @@ async fn tick(service: &Service, settings: &Settings, leader: &mut Leader, conn:
     };
     if !regions.is_empty() {
         let mut router = route::Router::new(service, settings, &regions);
-        let rids: Vec<i64> = changes.iter().map(|c| c.rid).collect();
-        ticked.is_more |= router.route_changes(&mut tx, &rids).await?;
+        ticked.is_more |= router.route_changes(&mut tx, &changes).await?;
         ticked.is_more |= router.bootstrap(&mut tx).await?;
         ticked.is_grown = router.store(&mut tx).await?;
     }

@@ -11,6 +11,7 @@ use crate::fhir::regions::bit;
 use crate::interaction::Service;
 use crate::policy::State;
 use crate::search::index::reference_term;
+use crate::store::feed::Change;
 use crate::store::pertinence;
 use crate::store::pertinence::Item;
 use crate::store::pertinence::Region;
@@ -36,8 +37,9 @@ pub struct Router<'s> {
     seen: HashMap<i64, Routed>,
     /// Patients whose compartments have followed them in this tick.
     moved: HashSet<i64>,
-    /// Shared and patient rows first: a reference is never ahead of its target.
     items: Vec<Item>,
+    /// The rows that the items are about.
+    routed: HashMap<i64, Routed>,
     masks: HashMap<i64, i32>,
     /// What a tick has told each region already.
     told: HashSet<(i16, i64)>,
@@ -55,22 +57,25 @@ impl<'s> Router<'s> {
             seen: HashMap::new(),
             moved: HashSet::new(),
             items: Vec::new(),
+            routed: HashMap::new(),
             masks: HashMap::new(),
             told: HashSet::new(),
         }
     }
 
     /// What changed since the last tick: resources, and the registry. Tells whether more of the registry waits.
-    pub async fn route_changes(&mut self, conn: &mut PgConnection, changed: &[i64]) -> Result<bool, sqlx::Error> {
+    pub async fn route_changes(&mut self, conn: &mut PgConnection, changed: &[Change]) -> Result<bool, sqlx::Error> {
         // Taken before any patient is looked up: what is looked up is at least as new, and what comes later waits for the next tick.
         let keys = pertinence::take_rda_changes(conn).await?;
-        let mut rids = changed.to_vec();
+        let mut rids: Vec<i64> = changed.iter().map(|c| c.rid).collect();
         rids.sort_unstable();
         rids.dedup();
+        let created: HashSet<i64> = changed.iter().filter(|c| c.is_creation).map(|c| c.rid).collect();
         let rows = pertinence::by_rids(conn, &rids).await?;
-        self.route(conn, rows.clone(), true).await?;
+        let late: Vec<Routed> = rows.iter().filter(|r| created.contains(&r.rid)).cloned().collect();
+        self.route(conn, rows, true).await?;
         self.move_patients(conn).await?;
-        self.enter_late(conn, &rows).await?;
+        self.enter_late(conn, &late).await?;
         if keys.is_empty() {
             return Ok(false);
         }
@@ -92,7 +97,8 @@ impl<'s> Router<'s> {
         let last = rids.last().copied();
         let rows = pertinence::by_rids(conn, &rids).await?;
         self.route(conn, rows, false).await?;
-        self.move_patients(conn).await?;
+        // Their compartments come in their turn.
+        self.seen.clear();
         for region in new {
             let is_behind = region.bootstrap_rid.is_some_and(|rid| last.is_none_or(|last| rid < last));
             if is_behind {
@@ -104,18 +110,47 @@ impl<'s> Router<'s> {
 
     /// Writes streams and masks. Tells whether a stream has grown.
     pub async fn store(mut self, conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        let shared = |service: &Service, item: &Item| match service.store.registry.name_of(item.type_number) {
-            "Patient" => 1,
-            name if is_in_compartment(service, name) => 2,
-            _ => 0,
+        let order = self.order();
+        // What goes comes last, and the other way round: what is referred to stays until nothing refers to it.
+        let place = |item: &Item| {
+            let place = order.get(&item.rid).copied().unwrap_or(0);
+            (!item.is_present, if item.is_present { place } else { -place })
         };
-        let service = self.service;
-        self.items
-            .sort_by_key(|item| if item.is_present { shared(service, item) } else { 3 });
-        pertinence::append(conn, &self.items, service.store.clock.now()).await?;
+        self.items.sort_by_key(place);
+        pertinence::append(conn, &self.items, self.service.store.clock.now()).await?;
         let masks: Vec<(i64, i32)> = self.masks.into_iter().collect();
         pertinence::set_masks(conn, &masks).await?;
         Ok(!self.items.is_empty())
+    }
+
+    /// The place of each row of the items, such that a reference is never ahead of its target; cycles are cut somewhere.
+    fn order(&self) -> HashMap<i64, i64> {
+        let by_hash: HashMap<i64, &Routed> = self.routed.values().map(|row| (row.self_hash, row)).collect();
+        let mut order = HashMap::new();
+        let mut begun = HashSet::new();
+        let mut rows: Vec<&Routed> = self.routed.values().collect();
+        rows.sort_unstable_by_key(|row| row.rid);
+        for row in rows {
+            // Depth first, without recursion: a row is placed when all that it refers to is.
+            let mut stack = vec![(row, false)];
+            while let Some((row, is_done)) = stack.pop() {
+                if is_done {
+                    let place = order.len() as i64 + 1;
+                    order.entry(row.rid).or_insert(place);
+                } else if begun.insert(row.rid) {
+                    stack.push((row, true));
+                    let targets = self.targets(row).into_iter().filter_map(|hash| by_hash.get(&hash).copied());
+                    stack.extend(targets.map(|target| (target, false)));
+                }
+            }
+        }
+        order
+    }
+
+    /// Whether it belongs to a patient, as a patient does.
+    fn is_of_patient(&self, row: &Routed) -> bool {
+        let registry = &self.service.store.registry;
+        registry.is_in_patient_compartment(registry.name_of(row.type_number))
     }
 
     fn is_patient(&self, row: &Routed) -> bool {
@@ -128,7 +163,7 @@ impl<'s> Router<'s> {
         for (row, wanted) in rows.iter().zip(wanted) {
             let entered = self.decide(row, wanted, is_content);
             if entered != 0 || is_content && wanted != 0 {
-                entering.push((self.shared_targets(row), wanted));
+                entering.push((self.targets(row), wanted));
             }
         }
         self.enter_targets(conn, entering).await
@@ -167,6 +202,9 @@ impl<'s> Router<'s> {
         if wanted != held {
             self.masks.insert(row.rid, wanted);
         }
+        if entering | leaving | updated != 0 && !self.routed.contains_key(&row.rid) {
+            self.routed.insert(row.rid, row.clone());
+        }
         entering
     }
 
@@ -183,20 +221,20 @@ impl<'s> Router<'s> {
         let mut next = Vec::new();
         for row in rows {
             let name = self.service.store.registry.name_of(row.type_number);
-            if State::from_number(row.state) != State::Live || is_in_compartment(self.service, name) {
+            if State::from_number(row.state) != State::Live || self.service.store.registry.is_in_patient_compartment(name) {
                 continue;
             }
             let held = self.masks.get(&row.rid).copied().unwrap_or(row.mask);
             let mask = held | wanted.get(&row.self_hash).copied().unwrap_or(0);
             if self.decide(&row, mask, false) != 0 {
-                next.push((self.shared_targets(&row), mask));
+                next.push((self.targets(&row), mask));
             }
         }
         Ok(next)
     }
 
     /// Hashes that the row's references may stand for: each reference term undone by each salt of its type; most name nothing.
-    fn shared_targets(&self, row: &Routed) -> Vec<i64> {
+    fn targets(&self, row: &Routed) -> Vec<i64> {
         let registry = &self.service.store.registry;
         let Some(of) = registry.of(registry.name_of(row.type_number)) else {
             return Vec::new();
@@ -243,14 +281,15 @@ impl<'s> Router<'s> {
                 return 0;
             }
             let name = self.service.store.registry.name_of(row.type_number);
-            if !is_in_compartment(self.service, name) {
+            if !self.service.store.registry.is_in_patient_compartment(name) {
                 return self.masks.get(&row.rid).copied().unwrap_or(row.mask) & self.enrolled;
             }
-            let of_owners = owners
-                .iter()
-                .filter_map(|h| patients.get(h))
-                .filter_map(|p| self.patients.get(&p.rid));
-            of_owners.fold(0, |mask, of_owner| mask | of_owner)
+            let mut of_owners = owners.iter().filter_map(|h| patients.get(h)).peekable();
+            if of_owners.peek().is_some() && of_owners.clone().all(|p| State::from_number(p.state) != State::Live) {
+                // The patient was deleted: what is left of theirs stays where it is.
+                return self.masks.get(&row.rid).copied().unwrap_or(row.mask) & self.enrolled;
+            }
+            of_owners.fold(0, |mask, owner| mask | self.mask_of_patient(owner))
         });
         Ok(wanted.collect())
     }
@@ -295,6 +334,7 @@ impl<'s> Router<'s> {
         loop {
             let seen = std::mem::take(&mut self.seen).into_values();
             let moving: Vec<Routed> = seen
+                .filter(|p| State::from_number(p.state) == State::Live)
                 .filter(|p| !self.moved.contains(&p.rid) && self.mask_of_patient(p) != p.mask)
                 .collect();
             if moving.is_empty() {
@@ -313,11 +353,11 @@ impl<'s> Router<'s> {
     }
 
     /// Shared resources that come after what refers to them, or again: they enter where that is held.
-    async fn enter_late(&mut self, conn: &mut PgConnection, changed: &[Routed]) -> Result<(), sqlx::Error> {
-        let late: Vec<&Routed> = changed
+    async fn enter_late(&mut self, conn: &mut PgConnection, created: &[Routed]) -> Result<(), sqlx::Error> {
+        let late: Vec<&Routed> = created
             .iter()
-            .filter(|row| State::from_number(row.state) == State::Live && row.mask == 0 && !self.masks.contains_key(&row.rid))
-            .filter(|row| !is_in_compartment(self.service, self.service.store.registry.name_of(row.type_number)))
+            .filter(|row| State::from_number(row.state) == State::Live)
+            .filter(|row| !self.is_of_patient(row))
             .collect();
         let mut salts: HashMap<i16, Vec<i64>> = HashMap::new();
         let (mut targets, mut terms) = (Vec::new(), Vec::new());
@@ -334,24 +374,14 @@ impl<'s> Router<'s> {
         let masks = pertinence::referring_masks(conn, &targets, &terms).await?;
         let mut entering = Vec::new();
         for row in late {
-            let mask = masks.get(&row.self_hash).copied().unwrap_or(0) & self.enrolled;
+            let held = self.masks.get(&row.rid).copied().unwrap_or(row.mask);
+            let mask = held | masks.get(&row.self_hash).copied().unwrap_or(0) & self.enrolled;
             if self.decide(row, mask, false) != 0 {
-                entering.push((self.shared_targets(row), mask));
+                entering.push((self.targets(row), mask));
             }
         }
         self.enter_targets(conn, entering).await
     }
-}
-
-/// Whether resources of this type belong to patients.
-pub fn is_in_compartment(service: &Service, type_name: &str) -> bool {
-    type_name == "Patient" || !compartment_codes(service, type_name).is_empty()
-}
-
-fn compartment_codes<'s>(service: &'s Service, type_name: &str) -> &'s [String] {
-    let compartment = service.store.registry.definitions.compartment("Patient");
-    let member = compartment.and_then(|c| c.members.iter().find(|(name, _)| name == type_name));
-    member.map(|(_, codes)| codes.as_slice()).unwrap_or_default()
 }
 
 /// Hashes of the patients that the row's compartment parameters may refer to.
@@ -359,7 +389,8 @@ fn compartment_targets(service: &Service, row: &Routed) -> Vec<i64> {
     let registry = &service.store.registry;
     let name = registry.name_of(row.type_number);
     let Some(of) = registry.of(name) else { return Vec::new() };
-    let salts: HashSet<i64> = compartment_codes(service, name)
+    let salts: HashSet<i64> = registry
+        .patient_compartment(name)
         .iter()
         .filter_map(|code| of.get(code))
         .flat_map(|p| p.salts.iter().copied())
@@ -392,7 +423,8 @@ fn compartment_salts(service: &Service) -> Vec<i64> {
     for name in registry.definitions.resource_types() {
         if let Some(of) = registry.of(name) {
             salts.extend(
-                compartment_codes(service, name)
+                registry
+                    .patient_compartment(name)
                     .iter()
                     .filter_map(|code| of.get(code))
                     .flat_map(|p| p.salts.iter().copied()),

@@ -24,6 +24,13 @@ use tokio::sync::watch;
 /// The longest Retry-After that is honoured.
 const RETRY_AFTER_MAX_S: u64 = 3600;
 
+/// Bytes of one delivery: a quarter of what this server itself takes by default.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+/// A batch of up to so many items that is too large for the region is sent one by one, not halved: one of them may be too large by itself.
+const ALONE_MAX: usize = 8;
+/// Items that are refused one by one, from the first, before the region itself is taken to be at fault.
+const REFUSALS_MAX: usize = 50;
+
 /// What a region answered.
 enum Answer {
     Taken,
@@ -31,6 +38,24 @@ enum Answer {
     Refused(u16),
     /// Away or busy: later, at the earliest after these seconds.
     Later(String, Option<u64>),
+    /// More than it can take in the time it has, or at all: less, later.
+    TooMuch(String),
+}
+
+/// How much a region takes at once: halved when it was too much, doubled when it was not.
+struct Pace {
+    entries: i64,
+    entries_max: i64,
+}
+
+impl Pace {
+    fn faster(&mut self) {
+        self.entries = (self.entries * 2).min(self.entries_max);
+    }
+
+    fn slower(&mut self, sent: usize) {
+        self.entries = (sent as i64 / 2).max(1);
+    }
 }
 
 /// Works through a region's stream until the server stops.
@@ -44,9 +69,13 @@ pub async fn deliver(
 ) {
     let mut attempts = usize::try_from(region.attempts).unwrap_or(0);
     let mut acknowledged = region.acknowledged;
+    let mut pace = Pace {
+        entries: settings.batch_entries_max,
+        entries_max: settings.batch_entries_max,
+    };
     while !*stopped.borrow() {
         grown.mark_unchanged();
-        match deliver_batch(&service, &settings, &client, &region, acknowledged).await {
+        match deliver_batch(&service, &client, &region, acknowledged, &mut pace).await {
             Ok(Some(position)) => {
                 acknowledged = position;
                 attempts = 0;
@@ -92,57 +121,109 @@ type Failure = (String, Option<u64>);
 /// Sends what follows the acknowledged position; the new position, or `None` when there was nothing.
 async fn deliver_batch(
     service: &Service,
-    settings: &Settings,
     client: &Client,
     region: &Region,
     acknowledged: i64,
+    pace: &mut Pace,
 ) -> Result<Option<i64>, Failure> {
-    let store_failed = |error| (database_error(error).internal.unwrap_or_default(), None);
-    let pool = &service.store.points;
-    let rows = pertinence::stream(&service.store, region, acknowledged, settings.batch_entries_max)
+    let rows = pertinence::stream(&service.store, region, acknowledged, pace.entries)
         .await
         .map_err(store_failed)?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let (body, count) = bundle(service, &rows).map_err(|outcome| (outcome.internal.unwrap_or_default(), None))?;
+    let rows = &rows[..count];
+    match send(client, region, body, count > ALONE_MAX).await {
+        Answer::Taken => {
+            pace.faster();
+            take(service, region, rows).await
+        }
+        Answer::Later(error, after) => Err((error, after)),
+        Answer::TooMuch(error) => {
+            pace.slower(count);
+            Err((error, None))
+        }
+        Answer::Refused(status) => one_by_one(service, client, region, rows, status, pace).await,
+    }
+}
+
+fn store_failed(error: sqlx::Error) -> Failure {
+    (database_error(error).internal.unwrap_or_default(), None)
+}
+
+/// Acknowledges what the region has taken.
+async fn take(service: &Service, region: &Region, rows: &[StreamRow]) -> Result<Option<i64>, Failure> {
     let Some(last) = rows.last().map(|row| row.position) else {
         return Ok(None);
     };
-    match send(service, client, region, &rows).await {
-        Answer::Taken => metrics::count_delivered(&region.code, "taken", rows.len() as u64),
-        Answer::Later(error, after) => return Err((error, after)),
-        // One of them is refused: which one shows when each is sent alone.
-        Answer::Refused(_) => {
-            for row in rows.chunks(1) {
-                match send(service, client, region, row).await {
-                    Answer::Taken => metrics::count_delivered(&region.code, "taken", 1),
-                    Answer::Later(error, after) => return Err((error, after)),
-                    Answer::Refused(status) => {
-                        tracing::warn!(
-                            region = region.code,
-                            position = row[0].position,
-                            status,
-                            "an item was refused and is parked"
-                        );
-                        metrics::count_delivered(&region.code, "parked", 1);
-                        let error = format!("status {status}");
-                        pertinence::park(pool, &region.code, row[0].position, &error, service.store.clock.now())
-                            .await
-                            .map_err(store_failed)?;
-                    }
-                }
-                pertinence::acknowledge(pool, &region.code, row[0].position)
-                    .await
-                    .map_err(store_failed)?;
-            }
-        }
-    }
-    pertinence::acknowledge(pool, &region.code, last).await.map_err(store_failed)?;
+    metrics::count_delivered(&region.code, "taken", rows.len() as u64);
+    pertinence::acknowledge(&service.store.points, &region.code, last)
+        .await
+        .map_err(store_failed)?;
     Ok(Some(last))
 }
 
-async fn send(service: &Service, client: &Client, region: &Region, rows: &[StreamRow]) -> Answer {
-    let body = match bundle(service, rows) {
-        Ok(body) => body,
-        Err(outcome) => return Answer::Later(outcome.internal.unwrap_or_default(), None),
-    };
+/// A refused batch: which item is at fault shows when each is sent alone. One is parked only if the region takes another of the batch: a region
+/// that refuses everything is at fault itself, and nothing is set aside for it.
+async fn one_by_one(
+    service: &Service,
+    client: &Client,
+    region: &Region,
+    rows: &[StreamRow],
+    status: u16,
+    pace: &mut Pace,
+) -> Result<Option<i64>, Failure> {
+    let all_refused = || Err((format!("everything is refused, the last with status {status}"), None));
+    // The next batch holds another item by which to tell.
+    pace.entries = pace.entries.max(2);
+    let mut refused: Vec<(&StreamRow, u16)> = Vec::new();
+    let mut taken = None;
+    for (i, row) in rows.iter().enumerate() {
+        let alone = std::slice::from_ref(row);
+        let (body, _) = bundle(service, alone).map_err(|outcome| (outcome.internal.unwrap_or_default(), None))?;
+        match send(client, region, body, false).await {
+            Answer::Taken => {
+                park(service, region, &mut refused).await?;
+                taken = take(service, region, alone).await?;
+            }
+            Answer::Refused(status) => refused.push((row, status)),
+            Answer::TooMuch(error) => return Err((error, None)),
+            Answer::Later(error, after) => return Err((error, after)),
+        }
+        if taken.is_none() && i + 1 >= REFUSALS_MAX {
+            return all_refused();
+        }
+    }
+    if taken.is_none() {
+        return all_refused();
+    }
+    park(service, region, &mut refused).await?;
+    let last = rows.last().map_or(0, |row| row.position);
+    pertinence::acknowledge(&service.store.points, &region.code, last)
+        .await
+        .map_err(store_failed)?;
+    Ok(Some(last))
+}
+
+async fn park(service: &Service, region: &Region, refused: &mut Vec<(&StreamRow, u16)>) -> Result<(), Failure> {
+    for (row, status) in refused.drain(..) {
+        tracing::warn!(
+            region = region.code,
+            position = row.position,
+            status,
+            "an item was refused and is parked"
+        );
+        metrics::count_delivered(&region.code, "parked", 1);
+        let (error, now) = (format!("status {status}"), service.store.clock.now());
+        pertinence::park(&service.store.points, &region.code, row.position, &error, now)
+            .await
+            .map_err(store_failed)?;
+    }
+    Ok(())
+}
+
+async fn send(client: &Client, region: &Region, body: String, is_divisible: bool) -> Answer {
     let url = region.url.clone().unwrap_or_default();
     let request = client
         .post(url)
@@ -151,7 +232,7 @@ async fn send(service: &Service, client: &Client, region: &Region, rows: &[Strea
         .body(body);
     let response = match request.send().await {
         Ok(response) => response,
-        Err(error) if error.is_timeout() => return Answer::Later("timeout".to_owned(), None),
+        Err(error) if error.is_timeout() => return Answer::TooMuch("timeout".to_owned()),
         Err(_) => return Answer::Later("not reached".to_owned(), None),
     };
     let status = response.status();
@@ -164,6 +245,7 @@ async fn send(service: &Service, client: &Client, region: &Region, rows: &[Strea
         return Answer::Taken;
     }
     match status {
+        StatusCode::PAYLOAD_TOO_LARGE if is_divisible => Answer::TooMuch("status 413".to_owned()),
         StatusCode::REQUEST_TIMEOUT
         | StatusCode::TOO_MANY_REQUESTS
         | StatusCode::UNAUTHORIZED
@@ -174,18 +256,29 @@ async fn send(service: &Service, client: &Client, region: &Region, rows: &[Strea
     }
 }
 
-/// The transaction that brings the region to what holds now. Each resource once: its last item counts.
-fn bundle(service: &Service, rows: &[StreamRow]) -> Result<String, Outcome> {
-    let last: HashMap<i64, i64> = rows.iter().map(|r| (r.row.rid, r.position)).collect();
-    let mut out = String::from("{\"resourceType\":\"Bundle\",\"type\":\"transaction\"");
-    let mut separator = ",\"entry\":[";
-    for row in rows.iter().filter(|r| last.get(&r.row.rid) == Some(&r.position)) {
-        out.push_str(separator);
-        separator = ",";
-        push_entry(service, row, &mut out)?;
+/// The transaction that brings the region to what holds now, and how many of the rows it covers: no more than a region can be expected to
+/// read at once, at least one. Each resource once: its last item counts.
+fn bundle(service: &Service, rows: &[StreamRow]) -> Result<(String, usize), Outcome> {
+    let mut entries: Vec<(i64, String)> = Vec::with_capacity(rows.len());
+    let (mut bytes, mut count) = (0, 0);
+    for row in rows {
+        let mut entry = String::new();
+        push_entry(service, row, &mut entry)?;
+        if count > 0 && bytes + entry.len() > BATCH_BYTES_MAX {
+            break;
+        }
+        bytes += entry.len();
+        count += 1;
+        entries.push((row.row.rid, entry));
     }
-    out.push_str(if separator == "," { "]}" } else { "}" });
-    Ok(out)
+    let last: HashMap<i64, usize> = entries.iter().enumerate().map(|(i, (rid, _))| (*rid, i)).collect();
+    let kept = entries.iter().enumerate().filter(|(i, (rid, _))| last.get(rid) == Some(i));
+    let kept: Vec<&str> = kept.map(|(_, (_, entry))| entry.as_str()).collect();
+    let out = format!(
+        "{{\"resourceType\":\"Bundle\",\"type\":\"transaction\",\"entry\":[{}]}}",
+        kept.join(",")
+    );
+    Ok((out, count))
 }
 
 /// One entry: the current version, or a deletion if the region is to have it no longer.

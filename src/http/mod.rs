@@ -80,6 +80,7 @@ fn routes(config: &mut web::ServiceConfig) {
                 .route(web::get().to(regions::get_rda))
                 .route(web::delete().to(regions::delete_rda)),
         )
+        .service(web::resource("/regions/{code}/parked/$retry").route(web::post().to(regions::retry_parked)))
         .service(web::resource("/regions").route(web::get().to(regions::regions)));
 }
 

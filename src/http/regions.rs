@@ -67,3 +67,11 @@ pub async fn regions(gateway: Data<Gateway>) -> HttpResponse {
         Err(outcome) => failure(&outcome),
     }
 }
+
+/// `POST /regions/{code}/parked/$retry`
+pub async fn retry_parked(gateway: Data<Gateway>, path: Path<String>) -> HttpResponse {
+    match gateway.delivery.retry_parked(&gateway.service, &path).await {
+        Ok(retried) => HttpResponse::Ok().json(retried),
+        Err(outcome) => failure(&outcome),
+    }
+}

@@ -28,6 +28,8 @@ use crate::interaction::write;
 use crate::outcome::Category;
 use crate::outcome::Outcome;
 use crate::outcome::Severity;
+use crate::search::condition::Condition;
+use crate::search::index::index;
 use crate::search::parse::Handling;
 use crate::store::document::DocumentAction;
 use crate::store::unit::Content;
@@ -54,11 +56,6 @@ pub async fn transaction(service: &Service, base: &str, body: &[u8], wanted: Ret
         BundleType::Batch => batch(service, base, bundle, wanted, handling).await,
         BundleType::Transaction => {
             let planned = plan(service, base, bundle)?;
-            if planned.unit.is_obscured == Some(true) && planned.unit.document.is_none() {
-                let text = "A DocumentReference says that its document is obscured (P99), and the Bundle is no document that could be \
-                            hidden: it needs an identifier, and one Composition with an identifier";
-                return Err(Outcome::new(Category::Unprocessable, "business-rule", text));
-            }
             let answer = carry_out(service, base, planned, wanted, handling).await?;
             answer_bundle(service, base, "transaction-response", &answer, wanted)
         }
@@ -89,6 +86,7 @@ pub fn plan<'d>(service: &Service, base: &str, bundle: Value<'d>) -> Result<Plan
         known: HashMap::new(),
         open: HashSet::new(),
         looked_up: HashSet::new(),
+        by_criterion: HashMap::new(),
     };
     let mut op_of = vec![None; entries.len()];
     // The order of the specification: deletes, creates, updates; links need every id first.
@@ -99,19 +97,23 @@ pub fn plan<'d>(service: &Service, base: &str, bundle: Value<'d>) -> Result<Plan
         Method::Put | Method::Get => 2,
     });
     let ids: Vec<String> = order.iter().map(|i| planner.name(&entries[*i])).collect();
-    for (i, id) in order.iter().zip(ids) {
-        let entry = &entries[*i];
-        let op = planner.op(entry, id).map_err(|e| e.at(&format!("Bundle.entry[{i}]")))?;
-        let place = planner.unit.ops.len();
-        planner.unit.ops.push(op);
-        planner.unit.links.extend(link_names(entry).into_iter().map(|name| (name, place)));
-        op_of[*i] = Some(place);
+    for (i, id) in order.into_iter().zip(ids) {
+        let place = planner.entry(&entries, i, id).map_err(|e| e.at(&format!("Bundle.entry[{i}]")))?;
+        planner
+            .unit
+            .links
+            .extend(link_names(&entries[i]).into_iter().map(|name| (name, place)));
+        op_of[i] = Some(place);
     }
+    planner.look_up_here(&entries)?;
     planner.unit.document = document_of(bundle, &entries).map(|identifier| DocumentAction::Register {
         identifiers: vec![identifier],
         fingerprint: fingerprint(&entries),
     });
     planner.unit.is_obscured = metadata::of_document(entries.iter().filter_map(|e| e.resource))?;
+    if planner.unit.document.is_none() {
+        metadata::check_alone(planner.unit.is_obscured)?;
+    }
     Ok(Planned {
         unit: planner.unit,
         entries,
@@ -127,9 +129,61 @@ struct Planner<'s> {
     /// Links whose target depends on a search.
     open: HashSet<String>,
     looked_up: HashSet<String>,
+    /// Operations with a criterion, by its lock.
+    by_criterion: HashMap<i64, Vec<usize>>,
 }
 
 impl Planner<'_> {
+    /// The operation of an entry: its own, or that of an entry before it which has the same criterion and says the same.
+    fn entry(&mut self, entries: &[Entry<'_>], i: usize, id: String) -> Result<usize, Outcome> {
+        let op = self.op(&entries[i], id)?;
+        let place = self.unit.ops.len();
+        if let Some(criteria) = op.criteria().filter(|_| !matches!(op, Op::Delete { .. })) {
+            let before = self.by_criterion.entry(criteria.lock).or_default();
+            let same = |place: &&usize| {
+                let other = self.unit.ops[**place].criteria();
+                other.is_some_and(|c| c.type_number == criteria.type_number && c.condition == criteria.condition)
+            };
+            match before.iter().find(same) {
+                Some(before) => return join(entries, &self.unit, *before, i, &op),
+                None => before.push(place),
+            }
+        }
+        self.unit.ops.push(op);
+        self.unit.entries.push(i);
+        Ok(place)
+    }
+
+    /// Conditional references that an entry of this Bundle satisfies lead to it. <https://hl7.org/fhir/R4/http.html#trules>
+    fn look_up_here(&mut self, entries: &[Entry<'_>]) -> Result<(), Outcome> {
+        let lookups = std::mem::take(&mut self.unit.lookups);
+        let registry = &self.service.store.registry;
+        for (reference, criteria) in lookups {
+            let Condition::Terms(wanted) = &criteria.condition else {
+                self.unit.lookups.push((reference, criteria));
+                continue;
+            };
+            let mut here = self.unit.entries.iter().enumerate().filter(|(place, i)| {
+                let of_type = registry.of(registry.name_of(criteria.type_number));
+                let is_written =
+                    !matches!(self.unit.ops[*place], Op::Delete { .. }) && self.unit.ops[*place].type_number() == criteria.type_number;
+                let resource = entries[**i].resource.filter(|_| is_written);
+                resource
+                    .zip(of_type)
+                    .is_some_and(|(resource, of)| index(of, resource).terms.iter().any(|term| wanted.contains(term)))
+            });
+            match (here.next().map(|(place, _)| place), here.next()) {
+                (Some(place), None) => self.unit.links.push((reference, place)),
+                (Some(_), Some(_)) => {
+                    let text = "A conditional reference matches several entries of the Bundle: it must match one";
+                    return Err(Outcome::precondition(text).with_code("multiple-matches"));
+                }
+                (None, _) => self.unit.lookups.push((reference, criteria)),
+            }
+        }
+        Ok(())
+    }
+
     /// Gives the entry's resource its id, and notes what its links stand for.
     fn name(&mut self, entry: &Entry<'_>) -> String {
         let id = match (&entry.id, entry.method) {
@@ -220,6 +274,25 @@ impl Planner<'_> {
     }
 }
 
+/// Two entries with one criterion are one operation: the author of a document is its legal authenticator, too. Errors: 400 when they do not
+/// say the same.
+fn join(entries: &[Entry<'_>], unit: &Unit, before: usize, i: usize, op: &Op) -> Result<usize, Outcome> {
+    let content = |i: usize| entries[i].resource.map(kept_text);
+    let is_same = match (&unit.ops[before], op) {
+        // What exists already is not created, whatever it would have been.
+        (Op::Create { .. }, Op::Create { .. }) => true,
+        (Op::Update { .. }, Op::Update { .. }) => content(unit.entries[before]) == content(i),
+        _ => false,
+    };
+    match is_same {
+        true => Ok(before),
+        false => Err(Outcome::invalid(format!(
+            "The entry has the criterion of entry {} and another content: one resource cannot become both",
+            unit.entries[before]
+        ))),
+    }
+}
+
 /// The identifier of the document that a Bundle carries, as `oid^extension`: that of its one Composition. The Bundle's own will not do:
 /// three of the ministry's six examples share it.
 pub fn document_of(bundle: Value<'_>, entries: &[Entry<'_>]) -> Option<String> {
@@ -260,14 +333,18 @@ pub fn fingerprint(entries: &[Entry<'_>]) -> Vec<u8> {
 async fn carry_out(service: &Service, base: &str, planned: Planned<'_>, wanted: Return, handling: Handling) -> Result<Answer, Outcome> {
     let Planned { unit, entries, op_of } = planned;
     check_reads(service, base, &entries, handling).await?;
+    let deletions = unit.ops.iter().filter(|op| matches!(op, Op::Delete { .. })).count();
     let written = match unit.ops.is_empty() {
         true => None,
         false => Some(service.writer.apply(unit).await?),
     };
     let mut replies = Vec::with_capacity(entries.len());
     for (i, (entry, op)) in entries.iter().zip(&op_of).enumerate() {
-        // A known document's members stand in the order of its operations too.
-        let applied = written.as_ref().and_then(|w| op.and_then(|op| w.applied.get(op)));
+        // A known document's members stand in the order of its operations too, but for the deletions, which come first and leave no member.
+        let applied = written.as_ref().zip(*op).and_then(|(written, op)| match written.is_known_document {
+            true => written.applied.get(op.checked_sub(deletions)?),
+            false => written.applied.get(op),
+        });
         replies.push(match (applied, entry.method) {
             (Some(applied), _) => {
                 let mut reply = write::reply_of(service, applied);

@@ -7,6 +7,7 @@ use crate::fhir::json::Value;
 use crate::interaction::Reply;
 use crate::interaction::Service;
 use crate::interaction::criteria::criteria;
+use crate::interaction::ingestion::metadata;
 use crate::interaction::parse_json;
 use crate::outcome::Category;
 use crate::outcome::Issue;
@@ -27,6 +28,7 @@ pub async fn create(service: &Service, type_name: &str, body: &[u8], unless: Opt
     let type_number = service.type_number(type_name)?;
     let document = parse_json(body)?;
     let remarks = check(service, type_name, document.root())?;
+    metadata::check_alone(metadata::of_document(std::iter::once(document.root()))?)?;
     let unless = unless
         .map(|query| criteria(service, type_name, query, Some(document.root())))
         .transpose()?;
@@ -53,6 +55,7 @@ pub async fn update(service: &Service, type_name: &str, id: &str, body: &[u8], p
         }
     }
     let remarks = check(service, type_name, document.root())?;
+    metadata::check_alone(metadata::of_document(std::iter::once(document.root()))?)?;
     let content = ready(service, type_number, document.root());
     apply(
         service,
@@ -79,6 +82,7 @@ pub async fn conditional_update(
     let type_number = service.type_number(type_name)?;
     let document = parse_json(body)?;
     let remarks = check(service, type_name, document.root())?;
+    metadata::check_alone(metadata::of_document(std::iter::once(document.root()))?)?;
     let criteria = criteria(service, type_name, query, Some(document.root()))?;
     let id = match document.root().get_str("id") {
         Some(id) => {

@@ -72,17 +72,18 @@ pub fn decide(registry: &Registry, known: &Known, unit_index: usize, unit: &Unit
             .get(&(unit_index, Place::Op(i)))
             .map(|found| found.iter().copied().filter(|hash| !deleted.contains(hash)).collect())
             .unwrap_or_default();
-        let decision = decide_op(registry, known, op, &matches).map_err(|outcome| match unit.ops.len() {
-            1 => outcome,
-            _ => outcome.at(&format!("Bundle.entry[{i}]")),
-        })?;
+        let at = |outcome: Outcome| match unit.place_of(i) {
+            Some(place) => outcome.at(&place),
+            None => outcome,
+        };
+        let decision = decide_op(registry, known, op, &matches).map_err(at)?;
         if decision.changes() {
             let hash = self_hash(registry.name_of(op.type_number()), decision.id());
             if matches!(decision, Decision::Delete { .. }) {
                 deleted.insert(hash);
             }
             if !touched.insert(hash) {
-                return Err(Outcome::invalid("Two entries of the transaction change the same resource").at(&format!("Bundle.entry[{i}]")));
+                return Err(at(Outcome::invalid("Two entries of the transaction change the same resource")));
             }
         }
         decisions.push(decision);
@@ -202,8 +203,16 @@ pub fn link_targets(
         let type_name = registry.name_of(unit.ops[*op].type_number());
         targets.insert(full_url.clone(), format!("{type_name}/{}", decisions[*op].id()));
     }
+    let deleted: HashSet<i64> = decisions
+        .iter()
+        .filter(|d| matches!(d, Decision::Delete { .. }))
+        .filter_map(Decision::rid)
+        .collect();
     for (i, (reference, criteria)) in unit.lookups.iter().enumerate() {
-        let row = match_of_lookup(known, unit_index, i).map_err(|matches| {
+        let found = match_of_lookup(known, unit_index, i);
+        // What the transaction deletes is no match: deletions come first.
+        let row = found.and_then(|row| if deleted.contains(&row.rid) { Err(0) } else { Ok(row) });
+        let row = row.map_err(|matches| {
             let text = format!(
                 "A conditional reference to {} matches {matches} resources: it must match one",
                 registry.name_of(criteria.type_number),

@@ -52,6 +52,8 @@ pub enum DocumentAction {
 pub struct DocumentWrite {
     pub action: DocumentAction,
     pub members: Vec<Member>,
+    /// Members that were here before and are of no patient: of these the document owns what another has brought.
+    pub found: Vec<i64>,
     pub is_obscured: bool,
 }
 
@@ -201,8 +203,13 @@ pub fn is_hidden(documents: &HashMap<String, KnownDocument>, identifiers: &[Stri
 
 fn reply(known: &Known, document: &KnownDocument) -> UnitReply {
     let rows = document.members.iter().filter_map(|m| known.rows.get(&m.self_hash));
+    let applied = rows.map(|row| match row.state() {
+        State::Live => Applied::kept(row, Effect::Matched),
+        // Deleted since, or hidden by another document.
+        State::Deleted | State::Withdrawn => Applied::absent(row.type_number),
+    });
     UnitReply {
-        applied: rows.map(|row| Applied::kept(row, Effect::Matched)).collect(),
+        applied: applied.collect(),
         is_known_document: true,
     }
 }

@@ -25,13 +25,27 @@ use std::collections::HashSet;
 /// Types that a document brings but does not own.
 pub const SHARED_TYPES: &[&str] = &["Patient", "Practitioner", "Organization", "Location"];
 
-/// The documents that the units name, with their members' hashes.
+/// The documents that the units name, with their members' hashes. Each is locked: under another of its names somebody else may change it.
 pub async fn read(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Result<HashMap<String, KnownDocument>, sqlx::Error> {
     let actions = units.iter().filter_map(|unit| unit.document.as_ref());
     let identifiers: Vec<&String> = actions.flat_map(DocumentAction::identifiers).collect();
-    match identifiers.is_empty() {
-        true => Ok(HashMap::new()),
-        false => find(store, conn, &identifiers).await,
+    if identifiers.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut locked: HashSet<i64> = HashSet::new();
+    loop {
+        let documents = find(store, conn, &identifiers).await?;
+        let mut unlocked: Vec<i64> = documents.values().map(|d| d.id).filter(|id| locked.insert(*id)).collect();
+        if unlocked.is_empty() {
+            return Ok(documents);
+        }
+        // What is read before the lock is read again after it.
+        unlocked.sort_unstable();
+        unlocked.dedup();
+        sqlx::query("select pg_advisory_xact_lock(hashtextextended('document ' || id, 0)) from unnest($1::bigint[]) id")
+            .bind(unlocked)
+            .execute(&mut *conn)
+            .await?;
     }
 }
 
@@ -120,6 +134,7 @@ async fn owned(store: &Store, conn: &mut PgConnection, documents: &[i64], states
          join resource r on r.rid = m.rid
          where d.id = any($1)
            and r.type <> all($2)
+           and r.rid <> all(d.found)
            and not exists (select from document other where other.members @> array[r.rid] and other.id <> d.id and other.state = any($3))",
     )
     .bind(documents)
@@ -173,6 +188,20 @@ async fn hide_left(store: &Store, conn: &mut PgConnection, ended: Option<i64>, n
     Ok(())
 }
 
+/// Of these rows, that were here before, those that no document has brought.
+async fn found(conn: &mut PgConnection, rids: &[i64]) -> Result<Vec<i64>, sqlx::Error> {
+    if rids.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar(
+        "select rid from unnest($1::bigint[]) rid
+         where not exists (select from document d where d.members @> array[rid] and rid <> all(d.found))",
+    )
+    .bind(rids)
+    .fetch_all(conn)
+    .await
+}
+
 /// Records what an action did; `members` are the row ids of the document that it brings.
 pub async fn store(
     store: &Store,
@@ -198,16 +227,24 @@ pub async fn store(
         Some(old) => end(conn, old, now).await?,
         None => None,
     };
-    let insert =
-        "insert into document (fingerprint, state, updated, members, origin, replaces) values ($1, 0, $2, $3, $4, $5) returning id";
+    let insert = "insert into document (fingerprint, state, updated, members, origin, replaces, found) values ($1, 0, $2, $3, $4, $5, $6) returning id";
     let document: i64 = sqlx::query_scalar(insert)
         .bind(fingerprint)
         .bind(now)
         .bind(members)
         .bind(identifiers.iter().find_map(|identifier| regions::of_document(identifier)))
         .bind(replaces)
+        .bind(found(conn, &write.found).await?)
         .fetch_one(&mut *conn)
         .await?;
+    if let Some(ended) = replaces {
+        // The document is known by all its names, whichever it was replaced under.
+        sqlx::query("update document_identifier set document = $1 where document = $2")
+            .bind(document)
+            .bind(ended)
+            .execute(&mut *conn)
+            .await?;
+    }
     let names: Vec<(String, i64)> = identifiers.iter().map(|identifier| (identifier.clone(), document)).collect();
     store_aliases(conn, &names).await?;
     if let (true, Some(identifier)) = (write.is_obscured, identifiers.first()) {
@@ -265,27 +302,27 @@ async fn move_state(
         .map(|(_, rid)| rid)
         .collect();
     statements::set_state(conn, &rids, from, to, now).await?;
-    move_predecessors(store, conn, document, to).await
+    move_deleted(store, conn, document, to).await
 }
 
-/// What the document has replaced, over and over, is deleted; but its history can be read, unless it is obscured too. No change rows: no
-/// region has it. Rows that are deleted and obscured are withdrawn rows without a body.
-async fn move_predecessors(store: &Store, conn: &mut PgConnection, document: i64, to: State) -> Result<(), sqlx::Error> {
+/// What the document had and has replaced, over and over, is deleted; but its history can be read, unless it is obscured too. No change rows:
+/// no region has it. Rows that are deleted and obscured are withdrawn rows without a body.
+async fn move_deleted(store: &Store, conn: &mut PgConnection, document: i64, to: State) -> Result<(), sqlx::Error> {
     let (from, to) = match to {
         State::Withdrawn => (State::Deleted, State::Withdrawn),
         State::Live | State::Deleted => (State::Withdrawn, State::Deleted),
     };
     sqlx::query(
-        "with recursive replaced as (
-             select replaces as id from document where id = $1
+        "with recursive had as (
+             select $1::bigint as id
              union
-             select d.replaces from document d join replaced on d.id = replaced.id
+             select d.replaces from document d join had on d.id = had.id
          )
          update resource r
          set state = $3
-         from replaced
-         join document d on d.id = replaced.id
-         where r.rid = any(d.members) and r.type <> all($4) and r.state = $2 and r.body = ''",
+         from had
+         join document d on d.id = had.id
+         where r.rid = any(d.members) and r.type <> all($4) and r.rid <> all(d.found) and r.state = $2 and r.body = ''",
     )
     .bind(document)
     .bind(from as i16)

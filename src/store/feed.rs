@@ -5,6 +5,7 @@
 //! `[position, position + count) = [seq, seq + count)`. A hole is given up when every transaction that could fill it has ended.
 //! A leader that was frozen finds its epoch outdated and writes nothing. Why so: `docs/adr/0002-feed.md`.
 
+use crate::store::unit::Change::Create as Created;
 use sqlx::PgConnection;
 use std::collections::VecDeque;
 
@@ -18,6 +19,8 @@ const LEADER_LOCK: i64 = 4_242_002;
 pub struct Change {
     pub position: i64,
     pub rid: i64,
+    /// The resource was not here before, or deleted.
+    pub is_creation: bool,
 }
 
 /// A visible change, and the bounds of the snapshot that shows it; one row without a change when there is none.
@@ -27,6 +30,7 @@ struct Seen {
     xmax: i64,
     seq: Option<i64>,
     rid: Option<i64>,
+    operation: Option<i16>,
 }
 
 /// What the leader remembers between ticks.
@@ -106,12 +110,12 @@ impl Leader {
         let (lows, highs): (Vec<i64>, Vec<i64>) = self.holes.iter().copied().unzip();
         // One statement, so that the rows and the bounds are of the same snapshot.
         let seen: Vec<Seen> = sqlx::query_as(
-            "select pg_snapshot_xmin(s.snapshot)::text::bigint as xmin, pg_snapshot_xmax(s.snapshot)::text::bigint as xmax, c.seq, c.rid
+            "select pg_snapshot_xmin(s.snapshot)::text::bigint as xmin, pg_snapshot_xmax(s.snapshot)::text::bigint as xmax, c.seq, c.rid, c.operation
              from (select pg_current_snapshot() as snapshot) s
              left join (
-                 select c.seq, c.rid from unnest($1::bigint[], $2::bigint[]) hole (low, high) join change c on c.seq between hole.low and hole.high
+                 select c.seq, c.rid, c.operation from unnest($1::bigint[], $2::bigint[]) hole (low, high) join change c on c.seq between hole.low and hole.high
                  union all
-                 select seq, rid from change where seq > $3
+                 select seq, rid, operation from change where seq > $3
                  order by 1
                  limit $4
              ) c on true
@@ -125,10 +129,15 @@ impl Leader {
         .await?;
         let (xmin, xmax) = seen.first().map_or((0, i64::MAX), |s| (s.xmin, s.xmax));
         let found: Vec<(i64, i64)> = seen.iter().filter_map(|s| Some((s.seq?, s.rid?))).collect();
-        let changes: Vec<Change> = found
+        let changes: Vec<Change> = seen
             .iter()
+            .filter_map(|s| s.rid.zip(s.operation))
             .zip(position..)
-            .map(|((_, rid), position)| Change { position, rid: *rid })
+            .map(|((rid, operation), position)| Change {
+                position,
+                rid,
+                is_creation: operation == Created as i16,
+            })
             .collect();
         let runs = runs(&found, position);
         for (_, first, count) in &runs {

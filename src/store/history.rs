@@ -77,7 +77,7 @@ async fn versions(store: &Store, current: &Row, since: Option<DateTime<Utc>>, be
     let query = sqlx::query_as(
         "select rid, type, $2 as id, version, updated, state, dictionary, body
          from history
-         where rid = $1 and version < $3 and ($4::timestamptz is null or updated >= $4)
+         where rid = $1 and state <> 2 and version < $3 and ($4::timestamptz is null or updated >= $4)
          order by version desc
          limit $5",
     )
@@ -119,7 +119,7 @@ pub async fn changes(
          from change c
          join resource r on r.rid = c.rid
          left join history h on h.rid = c.rid and h.version = c.version
-         where c.seq < $1 and c.operation <= 2 and r.state <> 2
+         where c.seq < $1 and c.operation <= 2 and r.state <> 2 and h.state is distinct from 2
            and ($2::smallint is null or c.type = $2)
            and ($3::timestamptz is null or c.updated >= $3)
          order by c.seq desc

@@ -43,12 +43,17 @@ pub async fn by_hashes(conn: &mut PgConnection, hashes: &[i64]) -> Result<Vec<Ro
         .await
 }
 
-/// Row ids of live resources with any of these terms.
+/// Row ids of live resources with any of these terms, each once. One look into the index for each term: `&&` with thousands of them takes
+/// time by their square.
 pub async fn rids_by_terms(conn: &mut PgConnection, terms: &[i64]) -> Result<Vec<i64>, sqlx::Error> {
-    sqlx::query_scalar("select rid from resource where terms && $1")
-        .bind(terms)
-        .fetch_all(conn)
-        .await
+    sqlx::query_scalar(
+        "select distinct r.rid
+         from unnest($1::bigint[]) t (term)
+         cross join lateral (select rid from resource where terms @> array[t.term] offset 0) r",
+    )
+    .bind(terms)
+    .fetch_all(conn)
+    .await
 }
 
 /// The regions that hold something which refers to these: hash and mask. Each reference term stands for one target.
@@ -56,9 +61,8 @@ pub async fn referring_masks(conn: &mut PgConnection, targets: &[i64], terms: &[
     let rows: Vec<(i64, i32)> = sqlx::query_as(
         "select t.target, bit_or(p.mask)
          from unnest($1::bigint[], $2::bigint[]) t (target, term)
-         join resource r on r.terms @> array[t.term]
+         cross join lateral (select rid from resource where state = 0 and terms @> array[t.term] offset 0) r
          join pertinence p on p.rid = r.rid
-         where r.state = 0
          group by t.target",
     )
     .bind(targets)
@@ -239,7 +243,7 @@ pub async fn set_rda(pool: &PgPool, key: i64, region: Option<&str>, now: DateTim
 
 /// Takes the keys of the registry entries that changed since the last tick.
 pub async fn take_rda_changes(conn: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
-    sqlx::query_scalar("delete from rda_change where id in (select id from rda_change order by id limit 500) returning identifier_hash")
+    sqlx::query_scalar("delete from rda_change where id in (select id from rda_change order by id limit 50) returning identifier_hash")
         .fetch_all(conn)
         .await
 }
@@ -333,6 +337,33 @@ pub async fn park(pool: &PgPool, region: &str, position: i64, error: &str, now: 
         .execute(pool)
         .await?;
     Ok(())
+}
+
+/// Puts what is parked for a region at the end of its stream, as it is now. Returns how many items.
+pub async fn unpark(conn: &mut PgConnection, region: &str, now: DateTime<Utc>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "with gone as (
+             delete from region_parked where region = $1 returning position
+         ), item as (
+             select r.rid, r.version, r.type, s.action, row_number() over (order by s.position) - 1 as step
+             from gone
+             join region_stream s on s.region = $1 and s.position = gone.position
+             join resource r on r.rid = s.rid
+         ), moved as (
+             update region set next_position = next_position + (select count(*) from item) where code = $1
+             returning next_position - (select count(*) from item) as first
+         ), added as (
+             insert into region_stream (region, position, rid, version, type, action, updated)
+             select $1, moved.first + item.step, item.rid, item.version, item.type, item.action, $2
+             from item cross join moved
+             returning position
+         )
+         select count(*) from added",
+    )
+    .bind(region)
+    .bind(now)
+    .fetch_one(conn)
+    .await
 }
 
 pub async fn parked(pool: &PgPool, region: &str) -> Result<i64, sqlx::Error> {

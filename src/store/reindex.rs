@@ -20,13 +20,17 @@ pub async fn count(store: &Store) -> Result<u64, Outcome> {
     Ok(count as u64)
 }
 
-/// The whole index is as this version makes it.
+/// The whole index is as this version makes it. Every entry of the registry is looked at again: with the old index it may have found nobody.
 pub async fn finish(store: &Store) -> Result<(), Outcome> {
-    sqlx::query("update repository set index_version = $1")
-        .bind(INDEX_VERSION)
-        .execute(&store.points)
-        .await
-        .map_err(database_error)?;
+    sqlx::query(
+        "with done as (update repository set index_version = $1 where index_version < $1 returning index_version)
+         insert into rda_change (identifier_hash)
+         select r.identifier_hash from rda r, done",
+    )
+    .bind(INDEX_VERSION)
+    .execute(&store.points)
+    .await
+    .map_err(database_error)?;
     Ok(())
 }
 

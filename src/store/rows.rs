@@ -11,7 +11,6 @@ use chrono::DateTime;
 use chrono::Utc;
 use sqlx::FromRow;
 use sqlx::PgConnection;
-use sqlx::PgPool;
 use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use sqlx::postgres::PgRow;
@@ -80,13 +79,13 @@ pub struct RowIds {
 
 impl RowIds {
     /// `count` new ids, ascending.
-    pub async fn take(&self, pool: &PgPool, count: usize) -> Result<Vec<i64>, sqlx::Error> {
+    pub async fn take(&self, conn: &mut PgConnection, count: usize) -> Result<Vec<i64>, sqlx::Error> {
         let mut ids = self.take_from_block(count);
         let missing = count - ids.len();
         if missing > 0 {
             let blocks = (missing as i64 + BLOCK - 1) / BLOCK;
             let fetch = "select nextval('rid_block') from generate_series(1, $1::bigint)";
-            let fetched: Vec<i64> = sqlx::query_scalar(fetch).bind(blocks).fetch_all(pool).await?;
+            let fetched: Vec<i64> = sqlx::query_scalar(fetch).bind(blocks).fetch_all(conn).await?;
             for block in fetched {
                 let all = block * BLOCK..(block + 1) * BLOCK;
                 let wanted = (count - ids.len()).min(BLOCK as usize) as i64;

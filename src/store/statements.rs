@@ -102,7 +102,7 @@ pub async fn set_state(conn: &mut PgConnection, rids: &[i64], from: State, to: S
     };
     let done = sqlx::query(
         "with moved as (
-             update resource set state = $3 where rid = any($1) and state = $2 returning rid, version, type
+             update resource set state = $3 where rid = any($1) and state = $2 and body <> '' returning rid, version, type
          )
          insert into change (rid, updated, version, type, operation)
          select rid, $4, version, type, $5 from moved order by rid",

@@ -138,6 +138,8 @@ pub enum Op {
 #[derive(Debug, Default, Clone)]
 pub struct Unit {
     pub ops: Vec<Op>,
+    /// For each operation of a Bundle, its entry there.
+    pub entries: Vec<usize>,
     /// fullUrl and the operation that it names.
     pub links: Vec<(String, usize)>,
     /// Conditional references (`Practitioner?identifier=...`) and their searches.
@@ -288,6 +290,11 @@ impl Unit {
             ops: vec![op],
             ..Unit::default()
         }
+    }
+
+    /// Where an operation stands in the request; `None` for a request that is one operation.
+    pub fn place_of(&self, op: usize) -> Option<String> {
+        self.entries.get(op).map(|entry| format!("Bundle.entry[{entry}]"))
     }
 
     /// Every criterion and where it stands.

@@ -43,9 +43,31 @@ use std::collections::HashSet;
 /// What became of a unit. `None`: it meets a unit before it in a row, so it must be decided anew when that one is stored.
 pub type Reply = Option<Result<UnitReply, Outcome>>;
 
-/// Applies units whose keys are disjoint in one database transaction; the first of them always gets its answer. The outer error is the
-/// database's: then nothing was written.
-pub async fn apply(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Result<Vec<Reply>, sqlx::Error> {
+/// Why a batch has no answers.
+#[derive(Debug)]
+pub enum Failure {
+    /// Nothing was written.
+    Undone(sqlx::Error),
+    /// The connection broke while the batch was being committed: it is written, or not.
+    Unknown(sqlx::Error),
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Failure {
+        Failure::Undone(error)
+    }
+}
+
+/// An error of what commits: what the database itself says is certain.
+fn at_commit(error: sqlx::Error) -> Failure {
+    match error {
+        sqlx::Error::Database(_) => Failure::Undone(error),
+        _ => Failure::Unknown(error),
+    }
+}
+
+/// Applies units whose keys are disjoint in one database transaction; the first of them always gets its answer.
+pub async fn apply(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Result<Vec<Reply>, Failure> {
     let now = store.clock.now();
     let needs_state = units
         .iter()
@@ -53,14 +75,15 @@ pub async fn apply(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Re
     let mut written = Written::default();
     if !needs_state {
         let replies = written.units(store, &Known::default(), units, now);
-        written.store(store, conn, now).await?;
+        // One statement, which is its own transaction.
+        written.store(store, conn, now).await.map_err(at_commit)?;
         return Ok(replies);
     }
     let mut tx = conn.begin().await?;
     let known = known::read(store, &mut tx, units).await?;
     let replies = written.units(store, &known, units, now);
     written.store(store, &mut tx, now).await?;
-    tx.commit().await?;
+    tx.commit().await.map_err(at_commit)?;
     Ok(replies)
 }
 
@@ -100,6 +123,8 @@ struct Decided<'u> {
     document: Option<Cow<'u, DocumentAction>>,
     /// Rows that the document leaves and nothing else keeps.
     left_behind: Vec<&'u Row>,
+    /// Rows of no patient that were here before.
+    found: Vec<i64>,
     touched: Touched,
 }
 
@@ -174,10 +199,15 @@ impl Written {
             self.columns.delete(&store.registry, row);
         }
         if let Some(action) = decided.document {
-            let is_obscured = unit.is_obscured.unwrap_or_else(|| action.was_obscured(known));
+            // Only the feeding system ends an oscuramento: a document that is sent again stays as hidden as it was.
+            let said = unit
+                .is_obscured
+                .filter(|_| !matches!(*action, DocumentAction::ReplaceHidden { .. }));
+            let is_obscured = said.unwrap_or_else(|| action.was_obscured(known));
             self.documents.push(DocumentWrite {
                 action: action.into_owned(),
                 members,
+                found: decided.found,
                 is_obscured,
             });
         }
@@ -191,8 +221,7 @@ impl Written {
 
     async fn store(mut self, store: &Store, conn: &mut PgConnection, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
         if !self.columns.is_empty() {
-            self.columns
-                .assign_row_ids(store.row_ids.take(&store.points, self.columns.inserts()).await?);
+            self.columns.assign_row_ids(store.row_ids.take(conn, self.columns.inserts()).await?);
             statements::write(conn, &self.columns, now).await?;
         }
         for document in &self.documents {
@@ -231,8 +260,9 @@ fn decide_unit<'u>(
     }
     let lookups = (0..unit.lookups.len()).filter_map(|i| match_of_lookup(known, unit_index, i).ok());
     touched.read.extend(lookups.map(|row| row.rid));
-    let mut left_behind = Vec::new();
+    let (mut left_behind, mut found) = (Vec::new(), Vec::new());
     if let Some(action) = &document {
+        found.extend(decisions.iter().filter_map(|d| found_before(store, d)));
         let kept: HashSet<i64> = decisions.iter().filter_map(Decision::rid).collect();
         left_behind = action.left_behind(known, &kept);
         // All that the document has: what it hides or shows, and what is looked at to know that.
@@ -243,8 +273,20 @@ fn decide_unit<'u>(
         prepared,
         document,
         left_behind,
+        found,
         touched,
     })
+}
+
+/// The row of a decision that was here before, if it belongs to no patient.
+fn found_before(store: &Store, decision: &Decision) -> Option<i64> {
+    let type_number = match decision {
+        Decision::Keep(_, applied) => applied.type_number,
+        Decision::Update { row, .. } => row.type_number,
+        Decision::Insert { .. } | Decision::Delete { .. } => return None,
+    };
+    let is_of_patient = store.registry.is_in_patient_compartment(store.registry.name_of(type_number));
+    decision.rid().filter(|_| !is_of_patient)
 }
 
 fn prepare<'c>(

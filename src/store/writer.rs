@@ -9,6 +9,7 @@ use crate::store::Store;
 use crate::store::database_error;
 use crate::store::unit::Unit;
 use crate::store::unit::UnitReply;
+use crate::store::write::Failure;
 use crate::store::write::Reply;
 use crate::store::write::apply;
 use std::collections::HashSet;
@@ -177,27 +178,46 @@ async fn write_batch(store: &Store, batch: Vec<Job>) {
     }
 }
 
-/// Applies a batch; on failure each unit alone, with a few retries for conflicts between writers.
+/// Applies a batch; what fails as a batch is tried one unit at a time, so that a unit only fails for its own sake.
 async fn apply_patiently(store: &Store, units: &[Unit]) -> Vec<Reply> {
-    match apply_once(store, units).await {
+    let mut result = apply_once(store, units).await;
+    if let Err(Failure::Undone(sqlx::Error::Io(_))) = result {
+        // A connection that the database has closed meanwhile; the next is tried before it is used, or new.
+        result = apply_once(store, units).await;
+    }
+    match result {
         Ok(replies) => replies,
-        Err(error) if units.len() == 1 => vec![retry(store, units, error).await],
-        Err(_) => {
+        Err(Failure::Undone(error @ sqlx::Error::Database(_))) if units.len() == 1 => vec![retry(store, units, error).await],
+        Err(Failure::Undone(sqlx::Error::Database(_))) => {
             let mut replies = Vec::with_capacity(units.len());
             for unit in units.chunks(1) {
-                replies.push(match apply_once(store, unit).await {
-                    Ok(mut reply) => reply.remove(0),
-                    Err(error) => retry(store, unit, error).await,
-                });
+                replies.extend(Box::pin(apply_patiently(store, unit)).await);
             }
             replies
+        }
+        Err(failure) => {
+            let outcome = told(failure);
+            units.iter().map(|_| Some(Err(outcome.clone()))).collect()
         }
     }
 }
 
-async fn apply_once(store: &Store, units: &[Unit]) -> Result<Vec<Reply>, sqlx::Error> {
+async fn apply_once(store: &Store, units: &[Unit]) -> Result<Vec<Reply>, Failure> {
     let mut conn = store.points.acquire().await?;
     apply(store, &mut conn, units).await
+}
+
+fn told(failure: Failure) -> Outcome {
+    match failure {
+        Failure::Undone(error) => database_error(error),
+        Failure::Unknown(error) => {
+            let text = "The connection to the database broke while the write was being committed: look whether it is there before it is sent again";
+            Outcome {
+                internal: database_error(error).internal,
+                ..Outcome::unavailable(text)
+            }
+        }
+    }
 }
 
 /// Another writer created the same id, or a deadlock was broken: the decision must be taken anew.
@@ -210,7 +230,8 @@ async fn retry(store: &Store, unit: &[Unit], mut error: sqlx::Error) -> Reply {
         tokio::time::sleep(Duration::from_millis(5 << attempt)).await;
         match apply_once(store, unit).await {
             Ok(mut replies) => return replies.remove(0),
-            Err(again) => error = again,
+            Err(Failure::Undone(again)) => error = again,
+            Err(unknown) => return Some(Err(told(unknown))),
         }
     }
     Some(Err(database_error(error)))

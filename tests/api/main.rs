@@ -24,6 +24,7 @@ mod pertinence;
 mod privacy;
 mod races;
 mod restart;
+mod search_dense;
 mod search_links;
 mod search_random;
 mod search_ranges;

@@ -3,6 +3,7 @@
 use crate::ministry::referto;
 use crate::support::http::Answer;
 use crate::support::server::Server;
+use crate::support::server::eventually;
 use crate::support::server::shared;
 use crate::support::world::unique;
 use crate::transaction::entry;
@@ -18,13 +19,31 @@ fn identifier(prefix: &str) -> String {
 
 /// P99 hides, P00 shows.
 fn rule(server: &Server, prefix: &str, code: &str) {
+    rule_of(server, &identifier(prefix), code);
+}
+
+fn rule_of(server: &Server, identifier: &str, code: &str) {
     let text = json!({"body": {"attiCliniciRegoleAccesso": [code]}}).to_string();
-    let body = json!({"identifier": identifier(prefix), "jsonString": text});
+    let body = json!({"identifier": identifier, "jsonString": text});
     server
         .request("PUT", "/v1/document/metadata")
         .body("application/json", body.to_string())
         .send()
         .expect(200);
+}
+
+/// Takes a document in as the Broker sends it; its final status.
+fn ingest(server: &Server, master: &str, bundle: &Value) -> String {
+    let wii = unique();
+    let body = json!({"identifier": master, "jsonString": bundle.to_string()});
+    server
+        .request("POST", &format!("/v1/document/workflowinstanceid/{wii}"))
+        .body("application/json", body.to_string())
+        .send()
+        .expect(201);
+    let status = || server.request("GET", &format!("/v1/status/{wii}")).send().expect(200).json()["status"].clone();
+    eventually("the operation ends", || status() != "ASYNC_RETRY");
+    status().as_str().unwrap().to_owned()
 }
 
 fn remove(server: &Server, prefix: &str) {
@@ -196,4 +215,133 @@ fn what_two_documents_share_is_hidden_when_only_a_hidden_one_is_left() {
     server.get(&format!("/Observation/{common}")).refused(404);
     rule(server, &two, "P00");
     server.get(&format!("/Observation/{common}")).expect(200);
+}
+
+#[test]
+fn a_hidden_document_that_comes_by_another_way_keeps_all_its_names() {
+    let server = shared();
+    let prefix = unique();
+    let (bundle, master) = (referto(&prefix), format!("2.16.840.1.113883.2.9.2.120.4.4^{prefix}MASTER"));
+    assert_eq!(ingest(server, &master, &bundle), "SUCCESS");
+    rule_of(server, &master, "P99");
+    server.post("", &bundle).expect(200);
+    let mut corrected = bundle.clone();
+    corrected["entry"][2]["resource"]["title"] = json!("REFERTO CORRETTO");
+    assert_eq!(
+        ingest(server, &master, &corrected),
+        "BLOCKING_ERROR",
+        "it is there, and replacing it is another operation"
+    );
+    assert_eq!(server.count(&format!("Composition?identifier={prefix}DOC")), 0);
+    rule_of(server, &master, "P00");
+    assert_eq!(server.count(&format!("Composition?identifier={prefix}DOC")), 1);
+    rule(server, &prefix, "P99");
+    assert_eq!(
+        server.count(&format!("Composition?identifier={prefix}DOC")),
+        0,
+        "by its other name too"
+    );
+}
+
+#[test]
+fn a_document_that_once_was_shown_is_not_shown_by_being_sent_again() {
+    let server = shared();
+    let prefix = unique();
+    let mut bundle = referto(&prefix);
+    bundle["entry"][9]["resource"]["context"]["event"] = json!([{"coding": [{"code": "P00"}]}]);
+    server.post("", &bundle).expect(200);
+    rule(server, &prefix, "P99");
+    server.post("", &bundle).expect(200);
+    assert_eq!(server.count(&format!("Composition?identifier={prefix}DOC")), 0);
+}
+
+#[test]
+fn what_was_deleted_before_is_hidden_with_its_document_and_leaves_no_trace() {
+    let server = shared();
+    let prefix = unique();
+    let answer = server.post("", &referto(&prefix)).expect(200).json();
+    let observation = place(&answer, 4);
+    server.delete(&format!("/{observation}")).expect(204);
+    rule(server, &prefix, "P99");
+    for path in ["", "/_history", "/_history/1"] {
+        server.get(&format!("/{observation}{path}")).refused(404);
+    }
+    let id = observation.split_once('/').unwrap().1;
+    let history = server.get("/Observation/_history?_count=1000").expect(200);
+    assert!(!history.text().contains(id));
+    rule(server, &prefix, "P00");
+    server.get(&format!("/{observation}")).refused(410);
+}
+
+#[test]
+fn that_a_document_was_hidden_cannot_be_read_when_it_is_shown_again() {
+    let server = shared();
+    let prefix = unique();
+    let answer = server.post("", &referto(&prefix)).expect(200).json();
+    let before: Vec<Value> = owned(&answer)
+        .iter()
+        .map(|p| server.get(&format!("/{p}/_history")).expect(200).json()["entry"].clone())
+        .collect();
+    rule(server, &prefix, "P99");
+    rule(server, &prefix, "P00");
+    let after: Vec<Value> = owned(&answer)
+        .iter()
+        .map(|p| server.get(&format!("/{p}/_history")).expect(200).json()["entry"].clone())
+        .collect();
+    assert_eq!(after, before, "no version more, and nothing of P99");
+}
+
+#[test]
+fn a_document_reference_that_is_obscured_does_not_come_without_its_document() {
+    let server = shared();
+    let event = json!([{"coding": [{"system": "urn:oid:2.16.840.1.113883.2.9.3.3.6.1.3", "code": "P99"}]}]);
+    let reference = json!({"resourceType": "DocumentReference", "status": "current", "content": [{"attachment": {"title": "x"}}], "context": {"event": event}});
+    server.post("/DocumentReference", &reference).refused(422);
+    server
+        .bundle("transaction", vec![entry("POST", "DocumentReference", reference.clone())])
+        .refused(422);
+    let batch = server
+        .bundle("batch", vec![entry("POST", "DocumentReference", reference)])
+        .expect(200)
+        .json();
+    assert_eq!(statuses(&batch), [422]);
+}
+
+#[test]
+fn a_document_does_not_own_what_was_here_before_and_is_of_no_patient() {
+    let server = shared();
+    let prefix = unique();
+    let medication =
+        json!({"resourceType": "Medication", "identifier": [{"system": "urn:test:aic", "value": prefix}], "code": {"text": "x"}});
+    let id = server.create(&medication);
+    let mut bundle = referto(&prefix);
+    let name = format!("https://example/Medication/{prefix}");
+    let found = named(&name, "PUT", &format!("Medication?identifier=urn:test:aic|{prefix}"), medication);
+    bundle["entry"].as_array_mut().unwrap().push(found);
+    let answer = server.post("", &bundle).expect(200).json();
+    assert_eq!(place(&answer, 10), format!("Medication/{id}"));
+    rule(server, &prefix, "P99");
+    server.get(&format!("/Medication/{id}")).expect(200);
+    rule(server, &prefix, "P00");
+    remove(server, &prefix);
+    server.get(&format!("/Medication/{id}")).expect(200);
+}
+
+#[test]
+fn a_known_document_is_answered_entry_by_entry_with_what_is_left_of_it() {
+    let server = shared();
+    let prefix = unique();
+    let old = server.create(&json!({"resourceType": "Basic", "code": {"text": "x"}}));
+    let mut bundle = referto(&prefix);
+    let entries = bundle["entry"].as_array_mut().unwrap();
+    entries.insert(0, json!({"request": {"method": "DELETE", "url": format!("Basic/{old}")}}));
+    let first = server.post("", &bundle).expect(200).json();
+    server.delete(&format!("/{}", place(&first, 5))).expect(204);
+    let again = server.post("", &bundle).expect(200).json();
+    let mut expected = [200; 11];
+    expected[5] = 204;
+    assert_eq!(statuses(&again), expected);
+    for i in (1..11).filter(|i| *i != 5) {
+        assert_eq!(place(&again, i), place(&first, i), "entry {i}");
+    }
 }

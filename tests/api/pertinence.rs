@@ -18,6 +18,15 @@ use crate::support::world::unique;
 use crate::transaction::place;
 use serde_json::Value;
 use serde_json::json;
+use std::io::Write;
+use std::net::Shutdown;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU16;
+use std::sync::atomic::Ordering;
 
 fn observation(text: &str, subject: &str) -> Value {
     json!({"resourceType": "Observation", "status": "final", "code": {"text": text}, "subject": reference(subject)})
@@ -243,4 +252,167 @@ fn a_patient_who_was_here_before_is_placed_by_a_document_that_comes_later() {
         assert_eq!(country.lazio.get(&path).status, 200, "{path}");
         assert_eq!(country.lombardia.get(&path).status, 404, "{path}");
     }
+}
+
+#[test]
+fn what_is_left_of_a_deleted_patient_stays_where_the_registry_has_placed_it() {
+    let country = country();
+    let prefix = unique().to_uppercase();
+    // A document of Lazio, about somebody who is assisted in Lombardia.
+    assist(&country.national, &format!("{prefix}CF"), "030");
+    let answer = country.national.post("", &referto(&prefix)).expect(200).json();
+    country.settle();
+    let (patient, composition) = (place(&answer, 6), place(&answer, 2));
+    country.national.delete(&format!("/{patient}")).expect(204);
+    country.settle();
+    country.lombardia.get(&format!("/{patient}")).refused(410);
+    country.lombardia.get(&format!("/{composition}")).expect(200);
+    country.lazio.get(&format!("/{composition}")).refused(404);
+}
+
+#[test]
+fn a_shared_resource_that_comes_late_enters_every_region_that_refers_to_it() {
+    let country = country();
+    let world = World::on(&country.national);
+    let cfs = [unique().to_uppercase(), unique().to_uppercase()];
+    assist(world.server, &cfs[0], "120");
+    assist(world.server, &cfs[1], "030");
+    let person = |cf: &str| json!({"resourceType": "Patient", "identifier": [{"system": CF, "value": cf}]});
+    let of = |patient: &str| {
+        let mut observation = observation("x", patient);
+        observation["performer"] = json!([reference("Organization/~o")]);
+        observation
+    };
+    world.load(vec![("p", person(&cfs[0])), ("q", person(&cfs[1])), ("of-q", of("Patient/~q"))]);
+    country.settle();
+    // It comes together with what refers to it in the other region.
+    world.load(vec![
+        ("o", json!({"resourceType": "Organization", "name": "x"})),
+        ("of-p", of("Patient/~p")),
+    ]);
+    country.settle();
+    for region in [&country.lazio, &country.lombardia] {
+        region.get(&world.name("/Organization/~o")).expect(200);
+    }
+}
+
+/// An address that answers everything with one status, or hands on to a server.
+struct Gate {
+    address: SocketAddr,
+    status: Arc<AtomicU16>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Gate {
+    /// Refuses with the status that is set; with 0 the request goes on to the server.
+    fn before(server: SocketAddr) -> Gate {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (status, open) = (Arc::new(AtomicU16::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let (of_thread, all) = (status.clone(), open.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let status = of_thread.load(Ordering::Relaxed);
+                all.lock().unwrap().push(stream.try_clone().unwrap());
+                std::thread::spawn(move || match status {
+                    0 => pass(stream, server),
+                    status => {
+                        let answer = format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                        // A client that sends a large body may not read to the end.
+                        let _ = stream.write_all(answer.as_bytes());
+                        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+                    }
+                });
+            }
+        });
+        Gate { address, status, open }
+    }
+
+    /// Connections that are kept open end here.
+    fn refuse(&self, status: u16) {
+        self.status.store(status, Ordering::Relaxed);
+        for stream in self.open.lock().unwrap().drain(..) {
+            // It may have ended by itself.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Errors of a connection are the end of it.
+fn pass(client: TcpStream, server: SocketAddr) {
+    let server = TcpStream::connect(server).unwrap();
+    let (mut to, mut from) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
+    });
+    let (mut server, mut client) = (server, client);
+    let _ = std::io::copy(&mut server, &mut client);
+    let _ = client.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn a_region_that_refuses_everything_loses_nothing() {
+    let dirs = [DataDir::new(), DataDir::new()];
+    let region = Server::start(&dirs[1], &[]);
+    let gate = Gate::before(region.address);
+    gate.refuse(422);
+    let regions = format!(r#"[{{code="120",url="http://{}/fhir"}}]"#, gate.address);
+    let mut settings = settings(&regions);
+    settings.push(("EDS_PERTINENCE_DEFAULT_REGION", "120"));
+    let national = Server::start(&dirs[0], &settings);
+    let state = || national.request("GET", "/regions").send().expect(200).json()[0].clone();
+    for i in 0..5 {
+        national.create(&patient("ignored", &format!("{}{i}", unique())));
+    }
+    eventually("it is tried again and again", || state()["attempts"].as_i64() > Some(1));
+    assert_eq!(
+        (&state()["parked"], state()["backlog"].as_i64() >= Some(5)),
+        (&json!(0), true),
+        "{}",
+        state()
+    );
+    gate.refuse(0);
+    eventually("all arrives", || region.count("Patient") == 5);
+    gate.refuse(422);
+    let one = national.create(&patient("ignored", &unique()));
+    eventually("it is refused", || state()["backlog"] == 1);
+    national.create(&patient("ignored", &unique()));
+    gate.refuse(0);
+    eventually("both arrive once they are taken", || region.count("Patient") == 7);
+    region.get(&format!("/Patient/{one}")).expect(200);
+    assert_eq!(state()["parked"], 0);
+}
+
+/// The region's own profiles are stricter: it refuses one patient, and takes the others.
+#[test]
+fn one_item_that_a_region_refuses_is_parked_and_tried_again_when_asked() {
+    let dirs = [DataDir::new(), DataDir::new()];
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let regions = format!(r#"[{{code="120",url="http://{listen}/fhir"}}]"#);
+    let mut settings = settings(&regions);
+    settings.push(("EDS_PERTINENCE_DEFAULT_REGION", "120"));
+    let national = Server::start(&dirs[0], &settings);
+    let large = unique();
+    let mut body = patient(&large, &large);
+    body["name"] = json!([{"text": "x".repeat(60_000)}]);
+    national.put(&format!("/Patient/{large}"), &body).expect(201);
+    let others: Vec<String> = (0..3).map(|_| national.create(&patient("ignored", &unique()))).collect();
+    let state = || national.request("GET", "/regions").send().expect(200).json()[0].clone();
+    let region = Server::start_at(&dirs[1], &listen, &[("EDS_BODY_BYTES_MAX", "50000")]);
+    eventually("the others arrive", || region.count("Patient") == 3);
+    eventually("the one is parked", || state()["parked"] == 1 && state()["backlog"] == 0);
+    for id in &others {
+        region.get(&format!("/Patient/{id}")).expect(200);
+    }
+    region.stop();
+    let region = Server::start_at(&dirs[1], &listen, &[]);
+    let retry = |code: &str| national.request("POST", &format!("/regions/{code}/parked/$retry")).send();
+    assert_eq!(retry("120").expect(200).json(), json!({"region": "120", "retried": 1}));
+    eventually("it arrives", || region.get(&format!("/Patient/{large}")).status == 200);
+    assert_eq!(state()["parked"], 0);
+    assert_eq!(retry("120").expect(200).json(), json!({"region": "120", "retried": 0}));
+    assert_eq!(retry("999").status, 404);
 }

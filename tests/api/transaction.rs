@@ -464,3 +464,81 @@ fn absolute_urls_of_this_server_are_its_own() {
     transaction(vec![named(&url, "PUT", &url, json!({"resourceType": "Patient", "id": id}))]).expect(200);
     server.get(&format!("/Patient/{id}")).expect(200);
 }
+
+/// The author of a document is its legal authenticator too: one person, twice in the Bundle.
+#[test]
+fn two_entries_with_one_criterion_are_one_resource() {
+    let server = shared();
+    for round in 0..2 {
+        let mrn = unique();
+        if round == 1 {
+            server.create(&identified(&mrn));
+        }
+        let url = format!("Patient?identifier=urn:test:mrn|{mrn}");
+        let (one, two) = (
+            format!("urn:uuid:{}", uuid::Uuid::new_v4()),
+            format!("urn:uuid:{}", uuid::Uuid::new_v4()),
+        );
+        let answer = transaction(vec![
+            named(&one, "PUT", &url, identified(&mrn)),
+            entry("POST", "Observation", observation("a", json!({"reference": one}))),
+            named(&two, "PUT", &url, identified(&mrn)),
+            entry("POST", "Observation", observation("a", json!({"reference": two}))),
+        ]);
+        let answer = answer.expect(200).json();
+        assert_eq!(place(&answer, 0), place(&answer, 2), "round {round}");
+        assert_eq!(server.count(&format!("Patient?identifier={mrn}")), 1);
+        assert_eq!(server.count(&format!("Observation?subject={}", place(&answer, 0))), 2);
+        // Saying different things of one resource is a mistake, and nothing is stored.
+        let mut other = identified(&mrn);
+        other["active"] = json!(true);
+        let refused = transaction(vec![entry("PUT", &url, identified(&mrn)), entry("PUT", &url, other)]).refused(400);
+        assert!(refused.contains("entry 0"), "{refused}");
+    }
+    let mrn = unique();
+    let create = || {
+        let mut create = entry("POST", "Patient", identified(&mrn));
+        create["request"]["ifNoneExist"] = json!(format!("identifier={mrn}"));
+        create
+    };
+    let answer = transaction(vec![create(), create()]).expect(200).json();
+    assert_eq!(place(&answer, 0), place(&answer, 1));
+    assert_eq!(server.count(&format!("Patient?identifier={mrn}")), 1);
+}
+
+/// Conditional references are resolved last. <https://hl7.org/fhir/R4/http.html#trules>
+#[test]
+fn a_conditional_reference_sees_what_its_own_transaction_does() {
+    let server = shared();
+    let mrn = unique();
+    let subject = || json!({"reference": format!("Patient?identifier=urn:test:mrn|{mrn}")});
+    let answer = transaction(vec![
+        entry("POST", "Observation", observation("a", subject())),
+        entry("POST", "Patient", identified(&mrn)),
+    ]);
+    let answer = answer.expect(200).json();
+    let stored = server.get(&format!("/{}", place(&answer, 0))).expect(200).json();
+    assert_eq!(stored["subject"]["reference"], place(&answer, 1));
+    // What the transaction deletes is no match.
+    let refused = transaction(vec![
+        bare("DELETE", &place(&answer, 1)),
+        entry("POST", "Observation", observation("a", subject())),
+    ]);
+    refused.refused(412);
+    server.get(&format!("/{}", place(&answer, 1))).expect(200);
+}
+
+#[test]
+fn an_error_names_the_entry_of_the_request() {
+    let server = shared();
+    let id = server.create(&identified(&unique()));
+    let mut late = entry("PUT", &format!("Patient/{id}"), json!({"resourceType": "Patient", "id": id}));
+    late["request"]["ifMatch"] = json!("W/\"7\"");
+    let answer = transaction(vec![
+        late,
+        entry("POST", "Patient", identified(&unique())),
+        bare("DELETE", &format!("Patient/{}", unique())),
+    ]);
+    let outcome = answer.expect(412).json();
+    assert_eq!(outcome["issue"][0]["expression"], json!(["Bundle.entry[0]"]), "{outcome}");
+}

@@ -9,6 +9,7 @@ use crate::fhir::json::quote_into;
 use crate::fhir::splice::with_member;
 use crate::interaction::ingestion::rome;
 use crate::interaction::write::is_type;
+use crate::outcome::Category;
 use crate::outcome::Outcome;
 use serde::Deserialize;
 
@@ -51,8 +52,15 @@ impl Metadata {
         let root = document.root();
         let context = root.get("context").map_or("{}", |context| context.raw());
         let context = self.apply_to_context(context)?;
+        let context = match self.obscures()? {
+            Some(_) => without_oscuramento(&context, "event")?,
+            None => context,
+        };
         let context = (context != "{}").then_some(context);
-        let text = with_member(root, "context", context.as_deref());
+        let mut text = with_member(root, "context", context.as_deref());
+        if self.obscures()?.is_some() {
+            text = without_oscuramento(&text, "securityLabel")?;
+        }
         match &self.tipo_documento_liv_alto {
             Some(code) => with_codes(&text, "category", CATEGORY, &[code.as_str()]),
             None => Ok(text),
@@ -62,8 +70,11 @@ impl Metadata {
     fn apply_to_context(&self, context: &str) -> Result<String, Outcome> {
         let mut text = context.to_owned();
         if let Some(codes) = &self.atti_clinici_regole_accesso {
-            let codes: Vec<&str> = codes.iter().map(String::as_str).collect();
-            text = with_codes(&text, "event", EVENT, &codes)?;
+            // That a document is hidden, or was, stands in no resource: whoever reads it later would learn of it.
+            let of_resource: Vec<&str> = codes.iter().map(String::as_str).filter(|c| *c != P99 && *c != P00).collect();
+            if !of_resource.is_empty() || codes.is_empty() {
+                text = with_codes(&text, "event", EVENT, &of_resource)?;
+            }
         }
         for (name, system, code) in [
             ("facilityType", FACILITY_TYPE, &self.tipologia_struttura),
@@ -103,12 +114,24 @@ impl Metadata {
 
 /// What a document's DocumentReferences say of oscuramento; `None` when they say nothing. Errors: 400 when one contradicts itself.
 pub fn of_document<'d>(resources: impl Iterator<Item = Value<'d>>) -> Result<Option<bool>, Outcome> {
+    let mut said = None;
     for resource in resources.filter(|resource| is_type(*resource, "DocumentReference")) {
-        if let Some(is_obscured) = of_reference(resource)? {
-            return Ok(Some(is_obscured));
-        }
+        // One that hides weighs more than another that shows.
+        said = said.max(of_reference(resource)?);
     }
-    Ok(None)
+    Ok(said)
+}
+
+/// Errors: 422 for what says P99 and comes without the document that would have to be hidden.
+pub fn check_alone(is_obscured: Option<bool>) -> Result<(), Outcome> {
+    match is_obscured {
+        Some(true) => {
+            let text = "A DocumentReference says that its document is obscured (P99), and does not come with it: in a transaction Bundle with an \
+                        identifier and one Composition with an identifier, or through PUT /v1/document/metadata. It would be shown";
+            Err(Outcome::new(Category::Unprocessable, "business-rule", text))
+        }
+        Some(false) | None => Ok(()),
+    }
 }
 
 /// Whether a DocumentReference says that its document is obscured (`context.event` or `securityLabel` P99) or shown.
@@ -170,6 +193,22 @@ fn with_codes(object: &str, name: &str, system: &str, codes: &[&str]) -> Result<
     Ok(with_member(document.root(), name, array.as_deref()))
 }
 
+/// The object without the concepts of a list that say P99 or P00.
+fn without_oscuramento(object: &str, name: &str) -> Result<String, Outcome> {
+    let document = parse(object)?;
+    let Some(list) = document.root().get(name) else {
+        return Ok(object.to_owned());
+    };
+    let is_said = |concept: &Value<'_>| {
+        let codings = concept.get("coding");
+        let mut codes = codings.iter().flat_map(Value::items).filter_map(|coding| coding.get_str("code"));
+        codes.any(|code| code == P99 || code == P00)
+    };
+    let kept: Vec<&str> = list.items().filter(|c| !is_said(c)).map(|c| c.raw()).collect();
+    let array = (!kept.is_empty()).then(|| format!("[{}]", kept.join(",")));
+    Ok(with_member(document.root(), name, array.as_deref()))
+}
+
 fn concept(system: &str, code: &str) -> String {
     format!("{{\"coding\":[{{\"system\":\"{system}\",\"code\":{}}}]}}", quoted(code))
 }
@@ -190,7 +229,7 @@ mod tests {
     fn metadata_go_where_the_specification_puts_them_and_the_rest_stays() {
         let metadata = Metadata {
             tipologia_struttura: Some("Ospedale".to_owned()),
-            atti_clinici_regole_accesso: Some(vec!["P99".to_owned()]),
+            atti_clinici_regole_accesso: Some(vec!["P99".to_owned(), "J07BX03".to_owned()]),
             tipo_documento_liv_alto: Some("REF".to_owned()),
             assetto_organizzativo: Some("AD_PSC101".to_owned()),
             data_inizio_prestazione: None,
@@ -201,22 +240,42 @@ mod tests {
             concat!(
                 r#"{"resourceType":"DocumentReference","status":"current","category":[{"text":"kept"},{"coding":[{"system":"urn:oid:2.16.840.1.113883.2.9.3.3.6.1.5","code":"REF"}]}],"#,
                 r#""context":{"related":[{"reference":"Composition/1"}],"period":{"start":"2020","end":"2022-07-01T11:24:26+02:00"},"#,
-                r#""event":[{"coding":[{"system":"urn:oid:2.16.840.1.113883.2.9.3.3.6.1.3","code":"P99"}]}],"#,
+                r#""event":[{"coding":[{"system":"urn:oid:2.16.840.1.113883.2.9.3.3.6.1.3","code":"J07BX03"}]}],"#,
                 r#""facilityType":{"coding":[{"system":"urn:oid:2.16.840.1.113883.2.9.3.3.6.1.1","code":"Ospedale"}]},"#,
                 r#""practiceSetting":{"coding":[{"system":"urn:oid:2.16.840.1.113883.2.9.3.3.6.1.2","code":"AD_PSC101"}]}}}"#
             )
         );
         assert_eq!(metadata.obscures().unwrap(), Some(true));
         let applied = metadata.apply(REFERENCE).unwrap();
-        assert_eq!(of_reference(Document::parse_str(&applied).unwrap().root()).unwrap(), Some(true));
-        let shown = Metadata {
+        let without = Metadata {
             atti_clinici_regole_accesso: Some(Vec::new()),
             ..Metadata::default()
         }
         .apply(&applied)
         .unwrap();
-        assert_eq!(of_reference(Document::parse_str(&shown).unwrap().root()).unwrap(), None);
-        assert!(!shown.contains("event"), "an empty list is no list: {shown}");
+        assert!(!without.contains("event"), "an empty list is no list: {without}");
+    }
+
+    #[test]
+    fn that_a_document_is_hidden_or_was_stands_in_no_resource() {
+        let metadata = |code: &str| Metadata {
+            atti_clinici_regole_accesso: Some(vec![code.to_owned()]),
+            ..Metadata::default()
+        };
+        for code in [P99, P00] {
+            assert_eq!(metadata(code).apply(REFERENCE).unwrap(), REFERENCE, "{code}");
+        }
+        let received = r#"{"status":"current","securityLabel":[{"coding":[{"code":"P99"}]},{"coding":[{"code":"N"}]}],"context":{"event":[{"coding":[{"code":"P99"}]}]}}"#;
+        let kept = r#"{"status":"current","securityLabel":[{"coding":[{"code":"N"}]}]}"#;
+        assert_eq!(metadata(P00).apply(received).unwrap(), kept);
+        let several = format!(r#"{{"resourceType":"DocumentReference",{}"#, &received[1..]);
+        let shown = r#"{"resourceType":"DocumentReference","securityLabel":[{"coding":[{"code":"P00"}]}]}"#;
+        let documents = [shown, &several, shown].map(|text| Document::parse_str(text).unwrap());
+        assert_eq!(
+            of_document(documents.iter().map(Document::root)).unwrap(),
+            Some(true),
+            "hiding weighs more"
+        );
     }
 
     #[test]
