@@ -41,7 +41,7 @@ pub async fn doctor(config: Config) -> Result<(), String> {
     match Database::open(&config).await {
         Err(error) => tell("database", Err(error)),
         Ok(database) => {
-            match store::connect(&database.settings, 1, store::ALWAYS_SAME).await {
+            match store::pools::pool(&database.settings, 1, store::pools::ALWAYS_SAME) {
                 Err(outcome) => tell("database", Err(told(outcome))),
                 Ok(pool) => {
                     for (what, result) in check_database(&pool).await {

@@ -59,12 +59,12 @@ pub async fn import(config: Config, files: &[PathBuf]) -> Result<(), String> {
         service
             .store
             .bodies
-            .train(&service.store.points)
+            .train(&service.store.pools.points)
             .await
             .map_err(|e| told(crate::store::database_error(e)))?;
         // The planner chooses by what it knows of the terms' density.
         sqlx::query("analyze")
-            .execute(&service.store.points)
+            .execute(&*service.store.pools.points)
             .await
             .map_err(|e| told(crate::store::database_error(e)))?;
         service.store.close().await;

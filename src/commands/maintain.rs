@@ -13,7 +13,7 @@ use indicatif::ProgressStyle;
 pub async fn migrate(config: Config) -> Result<(), String> {
     let database = Database::open(&config).await?;
     let result = async {
-        let pool = store::connect(&database.settings, 1, store::ALWAYS_SAME).await?;
+        let pool = store::pools::pool(&database.settings, 1, store::pools::ALWAYS_SAME)?;
         store::migrate(&pool).await?;
         pool.close().await;
         Ok(())

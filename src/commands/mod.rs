@@ -65,7 +65,7 @@ pub async fn service(config: &Config, database: &Settings) -> Result<Service, St
     let validator = Arc::new(Validator::load(definitions, policies(config))?);
     let store = Store::open(database, registry, Clock::System).await.map_err(told)?;
     let key: Vec<u8> = sqlx::query_scalar("select cursor_key from repository")
-        .fetch_one(&store.points)
+        .fetch_one(&*store.pools.points)
         .await
         .map_err(|e| told(database_error(e)))?;
     Ok(Service {

@@ -15,9 +15,8 @@ use crate::store::database_error;
 use crate::store::statements;
 use std::io::Write;
 use std::net::TcpListener;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
@@ -47,7 +46,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
 
 async fn run(config: &Config, database: &Database, listener: TcpListener, address: std::net::SocketAddr) -> Result<(), String> {
     let service = service(config, &database.settings).await?;
-    if let Some(complaint) = store::index_complaint(&service.store.points).await.map_err(told)? {
+    if let Some(complaint) = store::index_complaint(&service.store.pools.points).await.map_err(told)? {
         tracing::warn!("{complaint}");
     }
     let ingestion = Ingestion::start(service.clone(), &config.ingestion).await.map_err(told)?;
@@ -55,21 +54,24 @@ async fn run(config: &Config, database: &Database, listener: TcpListener, addres
         .await
         .map_err(told)?;
     tokio::spawn(maintain(service.clone()));
-    let gateway = Arc::new(Gateway {
-        capability: capability::statement(&service, service.store.clock.now()),
+    let gateway = Gateway {
+        capability: capability::statement(&service, service.store.clock.now()).into(),
         service: service.clone(),
         ingestion: ingestion.clone(),
         delivery: delivery.clone(),
-        base_url: config.server.base_url.clone(),
-        is_stopping: AtomicBool::new(false),
-        running: AtomicUsize::new(0),
-    });
+        base_url: config.server.base_url.as_str().into(),
+        requests: Arc::default(),
+    };
     let settings = http::Settings {
         body_bytes_max: config.server.body_bytes_max,
-        workers: config.server.workers,
+        workers: match config.server.workers {
+            0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            workers => workers,
+        },
         shutdown_timeout_s: config.server.shutdown_timeout_s,
+        database: database.settings.clone(),
     };
-    let server = http::server(listener, gateway.clone(), &settings).map_err(|e| format!("the HTTP server: {e}"))?;
+    let server = http::server(listener, &gateway, &settings).map_err(|e| format!("the HTTP server: {e}"))?;
     if let Some(metrics) = config.metrics.listen {
         tokio::spawn(http::metrics::server(metrics).map_err(told)?);
     }
@@ -88,9 +90,9 @@ async fn run(config: &Config, database: &Database, listener: TcpListener, addres
         _ = int.recv() => {}
     }
     tracing::info!("stopping");
-    gateway.is_stopping.store(true, Ordering::Relaxed);
+    gateway.requests.is_stopping.store(true, Ordering::Relaxed);
     let begin = Instant::now();
-    while gateway.running.load(Ordering::Relaxed) > 0 && begin.elapsed() < Duration::from_secs(settings.shutdown_timeout_s) {
+    while gateway.requests.running.load(Ordering::Relaxed) > 0 && begin.elapsed() < Duration::from_secs(settings.shutdown_timeout_s) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     handle.stop(true).await;
@@ -116,7 +118,7 @@ async fn maintain(service: Service) {
                 tracing::debug!(error = %database_error(error).internal.unwrap_or_default(), "the statistics were not read");
             }
         }
-        match store.bodies.train(&store.points).await {
+        match store.bodies.train(&store.pools.points).await {
             Ok(0) => {}
             Ok(trained) => tracing::info!(trained, "dictionaries trained"),
             Err(sqlx::Error::PoolClosed) => return,
@@ -125,7 +127,7 @@ async fn maintain(service: Service) {
         let written = service.writer.written();
         if written != merged {
             merged = written;
-            if let Err(error) = statements::merge_pending(&store.points).await {
+            if let Err(error) = statements::merge_pending(&store.pools.points).await {
                 tracing::debug!(error = %database_error(error).internal.unwrap_or_default(), "the index's pending list was not merged");
             }
         }

@@ -45,7 +45,7 @@ impl Delivery {
             }
         }
         let region = region.ok_or_else(|| Outcome::invalid("$changes needs region, a three-digit code").with_code("required"))?;
-        let mut conn = service.store.points.acquire().await.map_err(database_error)?;
+        let mut conn = service.store.pools.points.acquire().await.map_err(database_error)?;
         let enrolled = pertinence::regions(&mut conn).await.map_err(database_error)?;
         drop(conn);
         let state = enrolled
@@ -94,7 +94,7 @@ impl Delivery {
 
     /// Puts what a region has refused at the end of its stream again. Returns how many items. Errors: 404 for a region that is not enrolled.
     pub async fn retry_parked(&self, service: &Service, region: &str) -> Result<Value, Outcome> {
-        let mut conn = service.store.points.acquire().await.map_err(database_error)?;
+        let mut conn = service.store.pools.points.acquire().await.map_err(database_error)?;
         let enrolled = pertinence::regions(&mut conn).await.map_err(database_error)?;
         if !enrolled.iter().any(|r| r.code == region) {
             return Err(Outcome::not_found("An enrolled region with this code"));
@@ -108,7 +108,7 @@ impl Delivery {
 
     /// Each region's cursor, backlog and last failure.
     pub async fn states(&self, service: &Service) -> Result<Value, Outcome> {
-        let mut conn = service.store.points.acquire().await.map_err(database_error)?;
+        let mut conn = service.store.pools.points.acquire().await.map_err(database_error)?;
         let regions = pertinence::regions(&mut conn).await.map_err(database_error)?;
         drop(conn);
         let mut states = Vec::new();
@@ -121,7 +121,7 @@ impl Delivery {
                 "head": head,
                 "acknowledged": region.acknowledged,
                 "backlog": head - region.acknowledged,
-                "parked": pertinence::parked(&service.store.points, &region.code).await.map_err(database_error)?,
+                "parked": pertinence::parked(&service.store.pools.points, &region.code).await.map_err(database_error)?,
                 "attempts": region.attempts,
                 "lastError": region.last_error,
                 "bootstrapping": region.bootstrap_rid.is_some(),

@@ -58,7 +58,7 @@ impl Delivery {
             .iter()
             .map(|r| (r.code.clone(), Some(r.url.clone()).filter(|u| !u.is_empty())))
             .collect();
-        pertinence::enrol(&service.store.points, &configured)
+        pertinence::enrol(&service.store.pools.points, &configured)
             .await
             .map_err(database_error)?;
         let settings = Settings {
@@ -119,7 +119,7 @@ async fn lead(
         return Ok(());
     }
     let mut conn = service.store.leader_connection().await?;
-    if let Some(complaint) = store::index_complaint(&service.store.points).await.unwrap_or(None) {
+    if let Some(complaint) = store::index_complaint(&service.store.pools.points).await.unwrap_or(None) {
         // What it lacks decides where patients belong.
         tracing::warn!("nothing is delivered: {complaint}");
         tokio::time::sleep(INDEX_POLL).await;

@@ -95,7 +95,7 @@ pub async fn deliver(
                     "a delivery failed"
                 );
                 let at = service.store.clock.now() + delay;
-                if let Err(error) = pertinence::record_failure(&service.store.points, &region.code, &error, at).await {
+                if let Err(error) = pertinence::record_failure(&service.store.pools.points, &region.code, &error, at).await {
                     tracing::warn!(error = %database_error(error).internal.unwrap_or_default(), "a failed delivery could not be recorded");
                 }
                 tokio::time::sleep(delay).await;
@@ -158,7 +158,7 @@ async fn take(service: &Service, region: &Region, rows: &[StreamRow]) -> Result<
         return Ok(None);
     };
     metrics::count_delivered(&region.code, "taken", rows.len() as u64);
-    pertinence::acknowledge(&service.store.points, &region.code, last)
+    pertinence::acknowledge(&service.store.pools.points, &region.code, last)
         .await
         .map_err(store_failed)?;
     Ok(Some(last))
@@ -200,7 +200,7 @@ async fn one_by_one(
     }
     park(service, region, &mut refused).await?;
     let last = rows.last().map_or(0, |row| row.position);
-    pertinence::acknowledge(&service.store.points, &region.code, last)
+    pertinence::acknowledge(&service.store.pools.points, &region.code, last)
         .await
         .map_err(store_failed)?;
     Ok(Some(last))
@@ -216,7 +216,7 @@ async fn park(service: &Service, region: &Region, refused: &mut Vec<(&StreamRow,
         );
         metrics::count_delivered(&region.code, "parked", 1);
         let (error, now) = (format!("status {status}"), service.store.clock.now());
-        pertinence::park(&service.store.points, &region.code, row.position, &error, now)
+        pertinence::park(&service.store.pools.points, &region.code, row.position, &error, now)
             .await
             .map_err(store_failed)?;
     }

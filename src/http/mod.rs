@@ -13,6 +13,7 @@ use crate::interaction::Service;
 use crate::interaction::ingestion::Ingestion;
 use crate::outcome::Category;
 use crate::outcome::Outcome;
+use crate::store;
 use actix_web::App;
 use actix_web::HttpResponse;
 use actix_web::HttpServer;
@@ -25,14 +26,21 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-/// What the handlers share.
+/// What the handlers of one thread share.
+#[derive(Clone)]
 pub struct Gateway {
     pub service: Service,
     pub ingestion: Ingestion,
     pub delivery: Delivery,
-    pub capability: String,
+    pub capability: Arc<str>,
     /// Without a final slash; empty when it is taken from each request.
-    pub base_url: String,
+    pub base_url: Arc<str>,
+    pub requests: Arc<Requests>,
+}
+
+/// The requests of all threads.
+#[derive(Default)]
+pub struct Requests {
     /// The server is stopping: what comes now is answered 503.
     pub is_stopping: AtomicBool,
     pub running: AtomicUsize,
@@ -42,17 +50,24 @@ pub struct Gateway {
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub body_bytes_max: usize,
+    /// Threads that answer requests.
     pub workers: usize,
     pub shutdown_timeout_s: u64,
+    pub database: store::Settings,
 }
 
-/// The server on a listening socket; it does not handle signals itself.
-pub fn server(listener: TcpListener, gateway: Arc<Gateway>, settings: &Settings) -> std::io::Result<Server> {
-    let gateway = web::Data::from(gateway);
+/// The server on a listening socket; it does not handle signals itself. Each of its threads has connections to the database of its own.
+pub fn server(listener: TcpListener, gateway: &Gateway, settings: &Settings) -> std::io::Result<Server> {
+    let (gateway, of_worker) = (gateway.clone(), settings.clone());
     let body_bytes_max = settings.body_bytes_max;
-    let mut server = HttpServer::new(move || {
+    let server = HttpServer::new(move || {
+        let service = gateway.service.of_worker(&of_worker.database, of_worker.workers);
+        let gateway = Gateway {
+            service: service.expect("the URL has been read before"),
+            ..gateway.clone()
+        };
         App::new()
-            .app_data(gateway.clone())
+            .app_data(web::Data::new(gateway))
             .app_data(web::PayloadConfig::new(body_bytes_max))
             .wrap(from_fn(observe::request))
             .configure(routes)
@@ -62,10 +77,8 @@ pub fn server(listener: TcpListener, gateway: Arc<Gateway>, settings: &Settings)
     .shutdown_timeout(settings.shutdown_timeout_s)
     .client_request_timeout(Duration::from_secs(10))
     .keep_alive(Duration::from_secs(75))
-    .backlog(4096);
-    if settings.workers > 0 {
-        server = server.workers(settings.workers);
-    }
+    .backlog(4096)
+    .workers(settings.workers);
     Ok(server.listen(listener)?.run())
 }
 

@@ -22,20 +22,20 @@ pub async fn request(request: ServiceRequest, next: Next<impl MessageBody + 'sta
     let Some(gateway) = gateway else {
         return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
     };
-    if gateway.is_stopping.load(Ordering::Relaxed) {
+    if gateway.requests.is_stopping.load(Ordering::Relaxed) {
         let mut response = failure(&Outcome::unavailable("The server is stopping; try again"));
         response
             .headers_mut()
             .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
         return Ok(request.into_response(response));
     }
-    gateway.running.fetch_add(1, Ordering::Relaxed);
+    gateway.requests.running.fetch_add(1, Ordering::Relaxed);
     let begin = Instant::now();
     let method = request.method().clone();
     let span =
         tracing::info_span!("request", http.method = %method, http.route = tracing::field::Empty, http.status = tracing::field::Empty);
     let result = next.call(request).instrument(span.clone()).await;
-    gateway.running.fetch_sub(1, Ordering::Relaxed);
+    gateway.requests.running.fetch_sub(1, Ordering::Relaxed);
     let mut response = result?.map_into_boxed_body();
     let duration = begin.elapsed();
     let status = response.status().as_u16();

@@ -24,6 +24,7 @@ use crate::outcome::Outcome;
 use crate::policy::Policy;
 use crate::search::cursor::CursorKey;
 use crate::search::parse::Limits;
+use crate::store;
 use crate::store::Store;
 use crate::store::read::Reader;
 use crate::store::rows::Row;
@@ -75,6 +76,16 @@ impl Reply {
 }
 
 impl Service {
+    /// The same service for a thread that answers requests, one of so many. Errors: 500 for a database URL that cannot be read.
+    pub fn of_worker(&self, database: &store::Settings, workers: usize) -> Result<Service, Outcome> {
+        let store = self.store.of_worker(database, workers)?;
+        Ok(Service {
+            reader: Reader::start(store.clone()),
+            store,
+            ..self.clone()
+        })
+    }
+
     /// The resource of a row, as a reply.
     pub fn resource(&self, row: &Row) -> Result<Reply, Outcome> {
         let body = row.to_json(&self.store.registry, &self.store.bodies)?;

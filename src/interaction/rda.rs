@@ -27,7 +27,7 @@ pub async fn clear(service: &Service, identifier: &str) -> Result<(), Outcome> {
 pub async fn get(service: &Service, identifier: &str) -> Result<String, Outcome> {
     let (system, value) = split(identifier);
     let key = assistance_key(system, value);
-    let mut conn = service.store.points.acquire().await.map_err(database_error)?;
+    let mut conn = service.store.pools.points.acquire().await.map_err(database_error)?;
     let mut found = pertinence::rda(&mut conn, &[key]).await.map_err(database_error)?;
     found.remove(&key).ok_or_else(|| Outcome::not_found("The person"))
 }
@@ -40,7 +40,7 @@ async fn store(service: &Service, identifier: &str, region: Option<&str>) -> Res
         ));
     }
     let now = service.store.clock.now();
-    pertinence::set_rda(&service.store.points, assistance_key(system, value), region, now)
+    pertinence::set_rda(&service.store.pools.points, assistance_key(system, value), region, now)
         .await
         .map_err(database_error)?;
     service.store.changed.notify_one();

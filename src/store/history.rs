@@ -86,7 +86,7 @@ async fn versions(store: &Store, current: &Row, since: Option<DateTime<Utc>>, be
     .bind(before.min(i64::from(i32::MAX)) as i32)
     .bind(since)
     .bind(limit);
-    let mut conn = store.points.acquire().await.map_err(database_error)?;
+    let mut conn = store.pools.points.acquire().await.map_err(database_error)?;
     rows::fetch(&store.bodies, &mut conn, query).await.map_err(database_error)
 }
 
@@ -129,7 +129,7 @@ pub async fn changes(
     .bind(type_number)
     .bind(since)
     .bind(limit);
-    let mut conn = store.searches.acquire().await.map_err(database_error)?;
+    let mut conn = store.pools.searches.acquire().await.map_err(database_error)?;
     let rows: Vec<ChangeRow> = rows::fetch(&store.bodies, &mut conn, query).await.map_err(database_error)?;
     Ok(rows
         .into_iter()

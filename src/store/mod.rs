@@ -11,6 +11,7 @@ pub mod history;
 pub mod ingestion;
 pub mod known;
 pub mod pertinence;
+pub mod pools;
 pub mod read;
 pub mod reindex;
 pub mod rows;
@@ -23,31 +24,23 @@ pub mod writer;
 use crate::clock::Clock;
 use crate::outcome::Outcome;
 use crate::search::density::Density;
-use crate::search::density::Plan;
 use crate::search::index::INDEX_VERSION;
 use crate::search::parameters::Registry;
 use crate::store::bodies::Bodies;
+use crate::store::pools::Pools;
 use crate::store::rows::RowIds;
 use sqlx::Connection;
 use sqlx::PgConnection;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::postgres::PgPoolOptions;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::RwLock;
-use std::time::Duration;
 use tokio::sync::Notify;
 
 /// What everything that touches the database shares.
 #[derive(Clone)]
 pub struct Store {
-    /// Point reads and writes: prepared plans are kept.
-    pub points: PgPool,
-    /// Searches whose plan their values decide: planned anew each time.
-    pub searches: PgPool,
-    /// Searches whose plan is always the same ([`Plan::Gather`]).
-    gathers: PgPool,
+    pub pools: Pools,
     density: Arc<RwLock<Arc<Density>>>,
     pub registry: Arc<Registry>,
     pub bodies: Arc<Bodies>,
@@ -72,20 +65,16 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 impl Store {
     /// Connects, migrates, and reads what is needed to start.
     pub async fn open(settings: &Settings, registry: Arc<Registry>, clock: Clock) -> Result<Store, Outcome> {
-        let points = connect(settings, settings.pool_size_max, ALWAYS_SAME).await?;
-        migrate(&points).await?;
-        let searches = connect(settings, settings.pool_size_max, BY_VALUES).await?;
-        let gathers = connect(settings, settings.pool_size_max, GATHER).await?;
-        let density = statistics::density(&points).await.map_err(database_error)?;
-        let bodies = Arc::new(Bodies::load(&points).await.map_err(database_error)?);
-        let leader_options = options(settings, ALWAYS_SAME)?.options([
+        let pools = Pools::new(settings, 1)?;
+        migrate(&pools.points).await?;
+        let density = statistics::density(&pools.points).await.map_err(database_error)?;
+        let bodies = Arc::new(Bodies::load(&pools.points).await.map_err(database_error)?);
+        let leader_options = pools::options(settings, pools::ALWAYS_SAME)?.options([
             ("idle_session_timeout", LEADER_IDLE_MAX_MS),
             ("statement_timeout", LEADER_STATEMENT_MAX_MS),
         ]);
         Ok(Store {
-            points,
-            searches,
-            gathers,
+            pools,
             density: Arc::new(RwLock::new(Arc::new(density))),
             registry,
             bodies,
@@ -101,12 +90,13 @@ impl Store {
         PgConnection::connect_with(&self.leader_options).await
     }
 
-    /// The connections for statements of this plan.
-    pub fn pool_of(&self, plan: Plan) -> &PgPool {
-        match plan {
-            Plan::Gather => &self.gathers,
-            Plan::Walk => &self.searches,
-        }
+    /// The same store for a thread that answers requests, one of so many: with connections of its own, whose answers arrive where they are awaited.
+    /// Errors: 500 for a URL that cannot be read.
+    pub fn of_worker(&self, settings: &Settings, workers: usize) -> Result<Store, Outcome> {
+        Ok(Store {
+            pools: Pools::new(settings, workers)?,
+            ..self.clone()
+        })
     }
 
     /// What is dense, as the statistics had it last.
@@ -116,79 +106,21 @@ impl Store {
 
     /// Reads the statistics again.
     pub async fn refresh_density(&self) -> Result<(), sqlx::Error> {
-        let density = statistics::density(&self.points).await?;
+        let density = statistics::density(&self.pools.points).await?;
         *self.density.write().expect("not poisoned") = Arc::new(density);
         Ok(())
     }
 
     /// Closes all connections: what is running ends first.
     pub async fn close(&self) {
-        self.points.close().await;
-        self.searches.close().await;
-        self.gathers.close().await;
+        self.pools.close().await;
     }
 }
 
-/// Settings of the planner for the connections of a pool.
-pub type Planner = &'static [(&'static str, &'static str)];
-/// Statements that are kept, planned by the database's own rules.
-pub const ALWAYS_SAME: Planner = &[("plan_cache_mode", "auto")];
-/// Planned anew for each set of values.
-const BY_VALUES: Planner = &[("plan_cache_mode", "force_custom_plan")];
-/// Planned once: through an index, and from one index to the next by loops, whatever the planner thinks of values that it does not know.
-/// Each statement is one that this is right for (`search::density`), and its rows come in the order of the loops.
-const GATHER: Planner = &[
-    ("plan_cache_mode", "force_generic_plan"),
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("max_parallel_workers_per_gather", "0"),
-];
-
-/// A connection that was used a moment ago is taken to be alive.
-const RESTED: Duration = Duration::from_secs(1);
 /// Longer than the leader ever pauses: after this Postgres ends the connection of a leader that does not move.
 const LEADER_IDLE_MAX_MS: &str = "60000";
 /// A tick that is cut short begins again with the same work: its statements get longer than those of requests.
 const LEADER_STATEMENT_MAX_MS: &str = "600000";
-
-/// Every connection carries the statement timeout. Statements are never logged: their values are personal data.
-fn options(settings: &Settings, planner: Planner) -> Result<PgConnectOptions, Outcome> {
-    let options = PgConnectOptions::from_str(&settings.url)
-        .map_err(|_| Outcome::internal("database.url cannot be read"))?
-        .application_name("eds")
-        .statement_cache_capacity(256)
-        .options([
-            ("statement_timeout", settings.statement_timeout_ms.to_string().as_str()),
-            ("idle_in_transaction_session_timeout", "30000"),
-            ("jit", "off"),
-            ("timezone", "UTC"),
-        ])
-        .options(planner.iter().copied());
-    Ok(sqlx::ConnectOptions::disable_statement_logging(options))
-}
-
-/// A pool of such connections.
-pub async fn connect(settings: &Settings, size: u32, planner: Planner) -> Result<PgPool, Outcome> {
-    PgPoolOptions::new()
-        .max_connections(size)
-        .min_connections(1)
-        .test_before_acquire(false)
-        // A database that was started again leaves dead connections behind: those that have rested are tried first.
-        .before_acquire(|conn, meta| {
-            Box::pin(async move {
-                if meta.idle_for < RESTED {
-                    Ok(true)
-                } else {
-                    conn.ping().await.map(|()| true)
-                }
-            })
-        })
-        .acquire_timeout(Duration::from_millis(settings.pool_wait_ms))
-        .connect_with(options(settings, planner)?)
-        .await
-        .map_err(database_error)
-}
 
 /// Brings the schema to this version; the migrator holds an advisory lock meanwhile.
 pub async fn migrate(pool: &PgPool) -> Result<(), Outcome> {

@@ -300,7 +300,7 @@ pub async fn stream(store: &Store, region: &Region, after: i64, limit: i64) -> R
     .bind(after)
     .bind(1i32 << region.bit)
     .bind(limit);
-    let mut conn = store.points.acquire().await?;
+    let mut conn = store.pools.points.acquire().await?;
     rows::fetch(&store.bodies, &mut conn, query).await
 }
 

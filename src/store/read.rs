@@ -24,8 +24,6 @@ use tokio::sync::oneshot;
 
 /// Point reads that one statement answers.
 const READS_MAX: usize = 128;
-/// Statements for point reads that run at the same time.
-const READERS: usize = 2;
 const WAITING_MAX: usize = 16_384;
 
 /// Columns of [`Row`] under an alias.
@@ -109,28 +107,11 @@ impl Reader {
     }
 }
 
+/// One statement at a time: what arrives meanwhile is answered by the next.
 async fn serve(store: Store, mut requests: mpsc::Receiver<Request>) {
-    let (done, mut finished) = mpsc::channel::<()>(READERS);
-    let mut free = READERS;
     let mut batch = Vec::new();
-    loop {
-        if free == 0 {
-            finished.recv().await;
-            free += 1;
-        }
-        if requests.recv_many(&mut batch, READS_MAX).await == 0 {
-            return;
-        }
-        while finished.try_recv().is_ok() {
-            free += 1;
-        }
-        free -= 1;
-        let (store, done, batch) = (store.clone(), done.clone(), std::mem::take(&mut batch));
-        tokio::spawn(async move {
-            answer(&store, batch).await;
-            // The loop above holds the receiver for as long as the process reads.
-            let _ = done.send(()).await;
-        });
+    while requests.recv_many(&mut batch, READS_MAX).await > 0 {
+        answer(&store, std::mem::take(&mut batch)).await;
     }
 }
 
@@ -146,10 +127,11 @@ async fn answer(store: &Store, batch: Vec<Request>) {
 
 async fn by_hashes(store: &Store, hashes: &[i64]) -> Result<HashMap<i64, Row>, Outcome> {
     let text = "select self_hash, rid, type, id, version, updated, state, dictionary, body from resource where self_hash = any($1)";
-    let mut conn = store.points.acquire().await.map_err(database_error)?;
+    let mut conn = store.pools.points.lend().await.map_err(database_error)?;
     let rows: Vec<HashedRow> = rows::fetch(&store.bodies, &mut conn, sqlx::query_as(text).bind(hashes))
         .await
         .map_err(database_error)?;
+    conn.done();
     Ok(rows.into_iter().map(|hashed| (hashed.self_hash, hashed.row)).collect())
 }
 
@@ -176,7 +158,7 @@ pub struct Found {
 
 /// Runs a page: `select <row>, <references>, <keys...>`.
 pub async fn page(store: &Store, plan: Plan, sql: Sql, keys: usize) -> Result<Vec<Found>, Outcome> {
-    let mut conn = store.pool_of(plan).acquire().await.map_err(database_error)?;
+    let mut conn = store.pools.of(plan).lend().await.map_err(database_error)?;
     let rows = run(&mut conn, sql).await.map_err(database_error)?;
     let read = |row: &PgRow| -> Result<Found, sqlx::Error> {
         let references = row.try_get("reference_hashes")?;
@@ -192,6 +174,7 @@ pub async fn page(store: &Store, plan: Plan, sql: Sql, keys: usize) -> Result<Ve
     let found: Vec<Found> = rows.iter().map(read).collect::<Result<_, _>>().map_err(database_error)?;
     let dictionaries = found.iter().map(|f| f.row.dictionary);
     store.bodies.learn(&mut *conn, dictionaries).await.map_err(database_error)?;
+    conn.done();
     Ok(found)
 }
 
@@ -214,8 +197,9 @@ pub async fn count(store: &Store, policy: Policy, condition: &Condition) -> Resu
             compiler.condition("m", &rest);
         }
     }
-    let mut conn = store.pool_of(plan).acquire().await.map_err(database_error)?;
+    let mut conn = store.pools.of(plan).lend().await.map_err(database_error)?;
     let rows = run(&mut conn, compiler.sql).await.map_err(database_error)?;
+    conn.done();
     rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(database_error)
 }
 
@@ -224,7 +208,7 @@ pub async fn estimate(store: &Store, policy: Policy, condition: &Condition) -> R
     let mut compiler = Compiler::new(policy);
     compiler.sql.push("explain (format json) select 1");
     compiler.resource(condition);
-    let mut conn = store.searches.acquire().await.map_err(database_error)?;
+    let mut conn = store.pools.searches.acquire().await.map_err(database_error)?;
     let rows = run(&mut conn, compiler.sql).await.map_err(database_error)?;
     let plan: sqlx::types::JsonValue = rows
         .first()

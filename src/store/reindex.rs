@@ -14,7 +14,7 @@ const BATCH: i64 = 500;
 
 pub async fn count(store: &Store) -> Result<u64, Outcome> {
     let count: i64 = sqlx::query_scalar("select count(*) from resource where state <> 1")
-        .fetch_one(&store.points)
+        .fetch_one(&*store.pools.points)
         .await
         .map_err(database_error)?;
     Ok(count as u64)
@@ -28,7 +28,7 @@ pub async fn finish(store: &Store) -> Result<(), Outcome> {
          select r.identifier_hash from rda r, done",
     )
     .bind(INDEX_VERSION)
-    .execute(&store.points)
+    .execute(&*store.pools.points)
     .await
     .map_err(database_error)?;
     Ok(())
@@ -36,7 +36,7 @@ pub async fn finish(store: &Store) -> Result<(), Outcome> {
 
 /// Indexes the next resources after this row id; the last row id and how many. `None` at the end.
 pub async fn batch(store: &Store, after: i64) -> Result<Option<(i64, u64)>, Outcome> {
-    let mut tx = store.points.begin().await.map_err(database_error)?;
+    let mut tx = store.pools.points.begin().await.map_err(database_error)?;
     let query = sqlx::query_as(
         "select rid, type, id, version, updated, state, dictionary, body
          from resource

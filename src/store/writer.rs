@@ -203,8 +203,10 @@ async fn apply_patiently(store: &Store, units: &[Unit]) -> Vec<Reply> {
 }
 
 async fn apply_once(store: &Store, units: &[Unit]) -> Result<Vec<Reply>, Failure> {
-    let mut conn = store.points.acquire().await?;
-    apply(store, &mut conn, units).await
+    let mut conn = store.pools.points.lend().await?;
+    let replies = apply(store, &mut conn, units).await?;
+    conn.done();
+    Ok(replies)
 }
 
 fn told(failure: Failure) -> Outcome {

@@ -110,7 +110,7 @@ impl From<Standing> for Status {
 
 impl Work {
     async fn conn(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        self.service.store.points.acquire().await
+        self.service.store.pools.points.acquire().await
     }
 }
 
