@@ -9,7 +9,7 @@ use crate::fhir::json::Value;
 use crate::interaction::Service;
 use crate::interaction::ingestion::metadata;
 use crate::interaction::parse_json;
-use crate::interaction::transaction::plan;
+use crate::interaction::transaction_plan::plan;
 use crate::interaction::write::check;
 use crate::interaction::write::ready;
 use crate::outcome::Outcome;
@@ -134,7 +134,11 @@ async fn load_text(service: &Service, text: &[u8]) -> Result<u64, Outcome> {
         let document = parse_json(text)?;
         let root = document.root();
         match root.get_str("type").as_deref() {
-            Some("transaction") if crate::interaction::write::is_type(root, "Bundle") => plan(service, "", root)?.unit,
+            Some("transaction") if crate::interaction::write::is_type(root, "Bundle") => {
+                let planned = plan(service, "", root)?;
+                planned.check_alone()?;
+                planned.unit
+            }
             _ => single(service, root)?,
         }
     };

@@ -119,8 +119,12 @@ async fn lead(
         return Ok(());
     }
     let mut conn = service.store.leader_connection().await?;
-    if let Some(complaint) = store::index_complaint(&service.store.pools.points).await.unwrap_or(None) {
-        // What it lacks decides where patients belong.
+    // What an old index lacks decides where patients belong.
+    let complaint = match store::index_complaint(&service.store.pools.points).await {
+        Ok(complaint) => complaint,
+        Err(outcome) => outcome.internal,
+    };
+    if let Some(complaint) = complaint {
         tracing::warn!("nothing is delivered: {complaint}");
         tokio::time::sleep(INDEX_POLL).await;
         return Ok(());

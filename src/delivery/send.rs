@@ -42,8 +42,9 @@ enum Answer {
     TooMuch(String),
 }
 
-/// How much a region takes at once: halved when it was too much, doubled when it was not.
+/// How far a region is, and how much it takes at once: halved when it was too much, doubled when it was not.
 struct Pace {
+    acknowledged: i64,
     entries: i64,
     entries_max: i64,
 }
@@ -68,19 +69,16 @@ pub async fn deliver(
     stopped: watch::Receiver<bool>,
 ) {
     let mut attempts = usize::try_from(region.attempts).unwrap_or(0);
-    let mut acknowledged = region.acknowledged;
     let mut pace = Pace {
+        acknowledged: region.acknowledged,
         entries: settings.batch_entries_max,
         entries_max: settings.batch_entries_max,
     };
     while !*stopped.borrow() {
         grown.mark_unchanged();
-        match deliver_batch(&service, &client, &region, acknowledged, &mut pace).await {
-            Ok(Some(position)) => {
-                acknowledged = position;
-                attempts = 0;
-            }
-            Ok(None) => {
+        match deliver_batch(&service, &client, &region, &mut pace).await {
+            Ok(true) => attempts = 0,
+            Ok(false) => {
                 // Nothing to send: until the stream grows, or the look at the clock.
                 let _ = tokio::time::timeout(settings.poll, grown.changed()).await;
             }
@@ -118,54 +116,46 @@ fn retry_delay(settings: &Settings, attempts: usize, after: Option<u64>) -> Dura
 
 type Failure = (String, Option<u64>);
 
-/// Sends what follows the acknowledged position; the new position, or `None` when there was nothing.
-async fn deliver_batch(
-    service: &Service,
-    client: &Client,
-    region: &Region,
-    acknowledged: i64,
-    pace: &mut Pace,
-) -> Result<Option<i64>, Failure> {
-    let rows = pertinence::stream(&service.store, region, acknowledged, pace.entries)
+/// Sends what follows the acknowledged position; whether there was anything.
+async fn deliver_batch(service: &Service, client: &Client, region: &Region, pace: &mut Pace) -> Result<bool, Failure> {
+    let rows = pertinence::stream(&service.store, region, pace.acknowledged, pace.entries)
         .await
         .map_err(store_failed)?;
     if rows.is_empty() {
-        return Ok(None);
+        return Ok(false);
     }
     let (body, count) = bundle(service, &rows).map_err(|outcome| (outcome.internal.unwrap_or_default(), None))?;
-    let rows = &rows[..count];
     match send(client, region, body, count > ALONE_MAX).await {
         Answer::Taken => {
             pace.faster();
-            take(service, region, rows).await
+            metrics::count_delivered(&region.code, "taken", count as u64);
+            acknowledge(service, region, &rows[count - 1], pace).await?;
         }
-        Answer::Later(error, after) => Err((error, after)),
+        Answer::Later(error, after) => return Err((error, after)),
         Answer::TooMuch(error) => {
             pace.slower(count);
-            Err((error, None))
+            return Err((error, None));
         }
-        Answer::Refused(status) => one_by_one(service, client, region, rows, status, pace).await,
+        Answer::Refused(status) => one_by_one(service, client, region, &rows, status, pace).await?,
     }
+    Ok(true)
 }
 
 fn store_failed(error: sqlx::Error) -> Failure {
     (database_error(error).internal.unwrap_or_default(), None)
 }
 
-/// Acknowledges what the region has taken.
-async fn take(service: &Service, region: &Region, rows: &[StreamRow]) -> Result<Option<i64>, Failure> {
-    let Some(last) = rows.last().map(|row| row.position) else {
-        return Ok(None);
-    };
-    metrics::count_delivered(&region.code, "taken", rows.len() as u64);
-    pertinence::acknowledge(&service.store.pools.points, &region.code, last)
+/// The region has everything up to this item.
+async fn acknowledge(service: &Service, region: &Region, row: &StreamRow, pace: &mut Pace) -> Result<(), Failure> {
+    pertinence::acknowledge(&service.store.pools.points, &region.code, row.position)
         .await
         .map_err(store_failed)?;
-    Ok(Some(last))
+    pace.acknowledged = row.position;
+    Ok(())
 }
 
-/// A refused batch: which item is at fault shows when each is sent alone. One is parked only if the region takes another of the batch: a region
-/// that refuses everything is at fault itself, and nothing is set aside for it.
+/// A refused batch: which item is at fault shows when each is sent alone. One is parked only if the region takes another of those that wait: a
+/// region that refuses everything is at fault itself, and nothing is set aside for it.
 async fn one_by_one(
     service: &Service,
     client: &Client,
@@ -173,37 +163,49 @@ async fn one_by_one(
     rows: &[StreamRow],
     status: u16,
     pace: &mut Pace,
-) -> Result<Option<i64>, Failure> {
-    let all_refused = || Err((format!("everything is refused, the last with status {status}"), None));
+) -> Result<(), Failure> {
     // The next batch holds another item by which to tell.
     pace.entries = pace.entries.max(2);
     let mut refused: Vec<(&StreamRow, u16)> = Vec::new();
-    let mut taken = None;
+    let mut takes_others = false;
     for (i, row) in rows.iter().enumerate() {
-        let alone = std::slice::from_ref(row);
-        let (body, _) = bundle(service, alone).map_err(|outcome| (outcome.internal.unwrap_or_default(), None))?;
-        match send(client, region, body, false).await {
-            Answer::Taken => {
+        match send_alone(service, client, region, row).await? {
+            None => {
+                takes_others = true;
                 park(service, region, &mut refused).await?;
-                taken = take(service, region, alone).await?;
+                metrics::count_delivered(&region.code, "taken", 1);
+                acknowledge(service, region, row, pace).await?;
             }
-            Answer::Refused(status) => refused.push((row, status)),
-            Answer::TooMuch(error) => return Err((error, None)),
-            Answer::Later(error, after) => return Err((error, after)),
+            Some(status) => refused.push((row, status)),
         }
-        if taken.is_none() && i + 1 >= REFUSALS_MAX {
-            return all_refused();
+        let is_doubtful = !takes_others && (i + 1 == rows.len() || i + 1 == REFUSALS_MAX);
+        if is_doubtful {
+            // The last one out of its turn: in its turn it is sent again, and changes nothing.
+            takes_others = match rows.last() {
+                Some(last) if i + 1 < rows.len() => send_alone(service, client, region, last).await?.is_none(),
+                _ => false,
+            };
+            if !takes_others {
+                return Err((format!("everything is refused, the first with status {status}"), None));
+            }
         }
-    }
-    if taken.is_none() {
-        return all_refused();
     }
     park(service, region, &mut refused).await?;
-    let last = rows.last().map_or(0, |row| row.position);
-    pertinence::acknowledge(&service.store.pools.points, &region.code, last)
-        .await
-        .map_err(store_failed)?;
-    Ok(Some(last))
+    match rows.last() {
+        Some(last) => acknowledge(service, region, last, pace).await,
+        None => Ok(()),
+    }
+}
+
+/// `None` when the region has taken it, else the status of its refusal.
+async fn send_alone(service: &Service, client: &Client, region: &Region, row: &StreamRow) -> Result<Option<u16>, Failure> {
+    let (body, _) = bundle(service, std::slice::from_ref(row)).map_err(|outcome| (outcome.internal.unwrap_or_default(), None))?;
+    match send(client, region, body, false).await {
+        Answer::Taken => Ok(None),
+        Answer::Refused(status) => Ok(Some(status)),
+        Answer::TooMuch(error) => Err((error, None)),
+        Answer::Later(error, after) => Err((error, after)),
+    }
 }
 
 async fn park(service: &Service, region: &Region, refused: &mut Vec<(&StreamRow, u16)>) -> Result<(), Failure> {

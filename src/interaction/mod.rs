@@ -11,6 +11,7 @@ pub mod search;
 pub mod subset;
 pub mod transaction;
 pub mod transaction_answer;
+pub mod transaction_plan;
 pub mod transaction_read;
 pub mod write;
 

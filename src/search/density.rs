@@ -50,17 +50,32 @@ pub struct Strings {
 
 impl Density {
     pub fn plan(&self, condition: &Condition) -> Plan {
-        if self.rows_of(condition) <= GATHER_ROWS_MAX {
+        if self.rows_of(condition) <= GATHER_ROWS_MAX && !self.filters_by_dense(condition) {
             Plan::Gather
         } else {
             Plan::Walk
         }
     }
 
+    /// Whether rows would be looked for in the referenced resources of a dense condition, which only a hash join does in reasonable time.
+    fn filters_by_dense(&self, condition: &Condition) -> bool {
+        match condition {
+            Condition::Has(_, inner) => self.rows_of(inner) > GATHER_ROWS_MAX || self.filters_by_dense(inner),
+            Condition::Chain(_, inner) | Condition::Not(inner) => self.filters_by_dense(inner),
+            Condition::All(conditions) | Condition::Any(conditions) => conditions.iter().any(|c| self.filters_by_dense(c)),
+            _ => false,
+        }
+    }
+
     /// Whether the newest that satisfy a condition on a code are to be read from the index of first codes and dates: there is nothing rarer in the
     /// condition, and few rows have the code as a further one.
     pub fn leads(&self, code: i64, condition: &Condition) -> bool {
-        self.is_index_current && self.rows_of(condition) > LEAD_ROWS_MIN && self.rows_of_term(further_code(code)) <= LEAD_ROWS_MIN
+        let rows = self.rows_of(condition);
+        self.is_index_current
+            && rows > LEAD_ROWS_MIN
+            && rows * 2.0 >= self.rows_of_term(code)
+            && self.rows_of_term(further_code(code)) <= LEAD_ROWS_MIN
+            && !may_be_rare(condition)
     }
 
     /// A condition in two: what its rarest index gives, and what is asked of these rows. Terms are looked for together, in one scan.
@@ -108,6 +123,20 @@ impl Density {
             | Condition::StringPart(..)
             | Condition::Missing(_) => f64::INFINITY,
         }
+    }
+}
+
+/// Whether a part of the condition has an index of its own whose ranges only the planner knows: it may be rarer than everything else.
+fn may_be_rare(condition: &Condition) -> bool {
+    match condition {
+        Condition::All(conditions) => conditions.iter().any(may_be_rare),
+        Condition::Date(..)
+        | Condition::LastUpdated(..)
+        | Condition::Quantity(_)
+        | Condition::StringPart(..)
+        | Condition::Has(..)
+        | Condition::Chain(..) => true,
+        _ => false,
     }
 }
 
@@ -172,6 +201,8 @@ mod tests {
             (All(vec![Chain(vec![5], Box::new(Terms(vec![1]))), Terms(vec![1])]), Plan::Walk),
             (Has(vec![5], Box::new(Terms(vec![1]))), Plan::Walk),
             (All(Vec::new()), Plan::Walk),
+            (All(vec![Terms(vec![9]), Has(vec![5], Box::new(Terms(vec![1])))]), Plan::Walk),
+            (All(vec![Terms(vec![9]), Has(vec![5], Box::new(Terms(vec![2])))]), Plan::Gather),
         ] {
             assert_eq!(density().plan(&condition), plan, "{condition:?}");
         }
@@ -184,6 +215,20 @@ mod tests {
         assert!(leads(&density, 1) && leads(&density, 2) && !leads(&density, 9));
         let beside = Condition::All(vec![Condition::Terms(vec![1]), Condition::Terms(vec![9])]);
         assert!(!density.leads(1, &beside), "there is something rarer");
+        let chained = Condition::All(vec![
+            Condition::Terms(vec![1]),
+            Condition::Chain(vec![5], Box::new(Condition::Terms(vec![9]))),
+        ]);
+        assert!(!density.leads(1, &chained));
+        let several = Condition::All(vec![Condition::Terms(vec![1]), Condition::Terms(vec![7, 8, 9])]);
+        assert!(!density.leads(1, &several), "a few patients");
+        let updated = Condition::LastUpdated(
+            96,
+            crate::search::condition::Prefix::Gt,
+            chrono::DateTime::UNIX_EPOCH,
+            chrono::DateTime::UNIX_EPOCH,
+        );
+        assert!(!density.leads(1, &Condition::All(vec![Condition::Terms(vec![1]), updated])));
         density.terms.insert(further_code(1), 0.1);
         assert!(!leads(&density, 1));
         density.terms.remove(&further_code(1));

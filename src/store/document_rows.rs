@@ -247,8 +247,11 @@ pub async fn store(
     }
     let names: Vec<(String, i64)> = identifiers.iter().map(|identifier| (identifier.clone(), document)).collect();
     store_aliases(conn, &names).await?;
-    if let (true, Some(identifier)) = (write.is_obscured, identifiers.first()) {
-        move_state(store, conn, identifier, State::Live, State::Withdrawn, now).await?;
+    match (write.is_obscured, identifiers.first()) {
+        (true, Some(identifier)) => move_state(store, conn, identifier, State::Live, State::Withdrawn, now).await?,
+        // What it has in common with the one that was hidden is shown with it.
+        (false, Some(identifier)) if replaces.is_some() => move_state(store, conn, identifier, State::Withdrawn, State::Live, now).await?,
+        _ => {}
     }
     hide_left(store, conn, replaces, now).await
 }
@@ -322,7 +325,8 @@ async fn move_deleted(store: &Store, conn: &mut PgConnection, document: i64, to:
          set state = $3
          from had
          join document d on d.id = had.id
-         where r.rid = any(d.members) and r.type <> all($4) and r.rid <> all(d.found) and r.state = $2 and r.body = ''",
+         where r.rid = any(d.members) and r.type <> all($4) and r.rid <> all(d.found) and r.state = $2 and r.body = ''
+           and ($3 <> 2 or not exists (select from document other where other.members @> array[r.rid] and other.state = 0))",
     )
     .bind(document)
     .bind(from as i16)

@@ -5,7 +5,7 @@
 //! `[position, position + count) = [seq, seq + count)`. A hole is given up when every transaction that could fill it has ended.
 //! A leader that was frozen finds its epoch outdated and writes nothing. Why so: `docs/adr/0002-feed.md`.
 
-use crate::store::unit::Change::Create as Created;
+use crate::store::unit::Change as Kind;
 use sqlx::PgConnection;
 use std::collections::VecDeque;
 
@@ -19,7 +19,7 @@ const LEADER_LOCK: i64 = 4_242_002;
 pub struct Change {
     pub position: i64,
     pub rid: i64,
-    /// The resource was not here before, or deleted.
+    /// The resource was not here before, or deleted, or hidden.
     pub is_creation: bool,
 }
 
@@ -136,7 +136,7 @@ impl Leader {
             .map(|((rid, operation), position)| Change {
                 position,
                 rid,
-                is_creation: operation == Created as i16,
+                is_creation: [Kind::Create as i16, Kind::Restore as i16].contains(&operation),
             })
             .collect();
         let runs = runs(&found, position);

@@ -104,8 +104,11 @@ impl Store {
         self.density.read().expect("not poisoned").clone()
     }
 
-    /// Reads the statistics again.
+    /// Reads the statistics again; makes them when there are none.
     pub async fn refresh_density(&self) -> Result<(), sqlx::Error> {
+        if self.density().terms.is_empty() && statistics::make_first(&self.pools.points).await? {
+            tracing::info!("statistics made");
+        }
         let density = statistics::density(&self.pools.points).await?;
         *self.density.write().expect("not poisoned") = Arc::new(density);
         Ok(())

@@ -345,10 +345,13 @@ pub async fn unpark(conn: &mut PgConnection, region: &str, now: DateTime<Utc>) -
         "with gone as (
              delete from region_parked where region = $1 returning position
          ), item as (
-             select r.rid, r.version, r.type, s.action, row_number() over (order by s.position) - 1 as step
+             select r.rid, r.version, r.type, row_number() over (order by s.position) - 1 as step,
+                    case when r.state = 0 and p.mask & (1 << g.bit) <> 0 then 0 else 1 end as action
              from gone
              join region_stream s on s.region = $1 and s.position = gone.position
+             join region g on g.code = $1
              join resource r on r.rid = s.rid
+             left join pertinence p on p.rid = r.rid
          ), moved as (
              update region set next_position = next_position + (select count(*) from item) where code = $1
              returning next_position - (select count(*) from item) as first

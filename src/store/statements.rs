@@ -15,8 +15,12 @@ with gone_strings as (delete from string_index where rid = any($1)),
      gone_dates as (delete from date_index where rid = any($1)),
      gone_quantities as (delete from quantity_index where rid = any($1))
 insert into history (rid, updated, version, type, state, dictionary, body)
-select rid, updated, version, type, state, dictionary, body
-from resource
+select rid, updated, version, type,
+       -- A version that came before its document was hidden is not hidden for good.
+       case when state = 2 and not exists (select from document d where d.members @> array[rid] and d.state = 2 and d.updated <= r.updated)
+            then 0 else state end,
+       dictionary, body
+from resource r
 where rid = any($1)";
 
 /// Writes rows, side rows and change rows. `input` is in the order of the operations, and so are the change rows. The transaction gets its

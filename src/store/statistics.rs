@@ -7,6 +7,26 @@ use sqlx::PgPool;
 
 type Shares = (Option<Vec<String>>, Option<Vec<f32>>, Option<Vec<String>>);
 
+/// Resources from which on statistics are worth having.
+const ROWS_MIN: i64 = 1_000;
+
+/// Makes the statistics when there are none: after a restore, or a first load that `analyze` has not seen. Returns whether it did.
+pub async fn make_first(pool: &PgPool) -> Result<bool, sqlx::Error> {
+    let is_needed: bool = sqlx::query_scalar(
+        "select exists (select from resource offset $1)
+            and not exists (select from pg_stats where schemaname = current_schema() and tablename = 'resource' and attname = 'terms')",
+    )
+    .bind(ROWS_MIN)
+    .fetch_one(pool)
+    .await?;
+    if is_needed {
+        for table in ["analyze resource", "analyze string_index"] {
+            sqlx::query(table).execute(pool).await?;
+        }
+    }
+    Ok(is_needed)
+}
+
 pub async fn density(pool: &PgPool) -> Result<Density, sqlx::Error> {
     let rows = "select greatest(reltuples, 0)::float8 from pg_class where oid = $1::regclass";
     let terms: Option<(Vec<i64>, Vec<f32>)> = sqlx::query_as(

@@ -345,3 +345,58 @@ fn a_known_document_is_answered_entry_by_entry_with_what_is_left_of_it() {
         assert_eq!(place(&again, i), place(&first, i), "entry {i}");
     }
 }
+
+#[test]
+fn a_version_that_was_public_before_stays_readable_after() {
+    let server = shared();
+    let prefix = unique();
+    let answer = server.post("", &referto(&prefix)).expect(200).json();
+    let reference = place(&answer, 9);
+    let first = server.get(&format!("/{reference}")).expect(200).json();
+    rule(server, &prefix, "P99");
+    let text = json!({"body": {"tipoDocumentoLivAlto": "REF"}}).to_string();
+    let body = json!({"identifier": identifier(&prefix), "jsonString": text});
+    server
+        .request("PUT", "/v1/document/metadata")
+        .body("application/json", body.to_string())
+        .send()
+        .expect(200);
+    rule(server, &prefix, "P00");
+    assert_eq!(server.get(&format!("/{reference}/_history/1")).expect(200).json(), first);
+    let history = server.get(&format!("/{reference}/_history")).expect(200).json();
+    assert_eq!(history["entry"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_replacement_that_shows_the_document_shows_all_of_it() {
+    let server = shared();
+    let (prefix, id) = (unique(), unique());
+    let document = |code: &str| {
+        let mut bundle = referto(&prefix);
+        let url = format!("Observation/{id}");
+        let subject = bundle["entry"][6]["fullUrl"].clone();
+        let observation =
+            json!({"resourceType": "Observation", "id": id, "status": "final", "code": {"text": code}, "subject": {"reference": subject}});
+        let entries = bundle["entry"].as_array_mut().unwrap();
+        entries.push(named(&format!("https://example/{url}"), "PUT", &url, observation));
+        entries[9]["resource"]["context"]["event"] = json!([{"coding": [{"code": code}]}]);
+        bundle
+    };
+    assert_eq!(ingest(server, &identifier(&prefix), &document("P99")), "SUCCESS");
+    server.get(&format!("/Observation/{id}")).refused(404);
+    let wii = unique();
+    let body = json!({"identifier": identifier(&prefix), "jsonString": document("P00").to_string()});
+    server
+        .request("PUT", &format!("/v1/document/workflowinstanceid/{wii}"))
+        .body("application/json", body.to_string())
+        .send()
+        .expect(200);
+    eventually("it is shown", || server.count(&format!("Composition?identifier={prefix}DOC")) == 1);
+    assert_eq!(server.get(&format!("/Observation/{id}")).expect(200).json()["code"]["text"], "P00");
+    let found = server.get(&format!("/DocumentReference?patient.identifier={prefix}CF")).expect(200);
+    assert!(
+        !found.text().contains("\"P00\"") && !found.text().contains("\"P99\""),
+        "{}",
+        found.text()
+    );
+}

@@ -408,6 +408,9 @@ fn one_item_that_a_region_refuses_is_parked_and_tried_again_when_asked() {
         region.get(&format!("/Patient/{id}")).expect(200);
     }
     region.stop();
+    // It has changed meanwhile, and is sent as it is now.
+    body["active"] = json!(true);
+    national.put(&format!("/Patient/{large}"), &body).expect(200);
     let region = Server::start_at(&dirs[1], &listen, &[]);
     let retry = |code: &str| national.request("POST", &format!("/regions/{code}/parked/$retry")).send();
     assert_eq!(retry("120").expect(200).json(), json!({"region": "120", "retried": 1}));

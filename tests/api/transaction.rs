@@ -519,6 +519,16 @@ fn a_conditional_reference_sees_what_its_own_transaction_does() {
     let answer = answer.expect(200).json();
     let stored = server.get(&format!("/{}", place(&answer, 0))).expect(200).json();
     assert_eq!(stored["subject"]["reference"], place(&answer, 1));
+    // So it is when many refer to many.
+    let mrns: Vec<String> = (0..200).map(|_| unique()).collect();
+    let mut entries: Vec<Value> = mrns.iter().map(|mrn| entry("POST", "Patient", identified(mrn))).collect();
+    entries.extend(mrns.iter().map(|mrn| {
+        let subject = json!({"reference": format!("Patient?identifier=urn:test:mrn|{mrn}")});
+        entry("POST", "Observation", observation("a", subject))
+    }));
+    let many = transaction(entries).expect(200).json();
+    let last = server.get(&format!("/{}", place(&many, 399))).expect(200).json();
+    assert_eq!(last["subject"]["reference"], place(&many, 199));
     // What the transaction deletes is no match.
     let refused = transaction(vec![
         bare("DELETE", &place(&answer, 1)),

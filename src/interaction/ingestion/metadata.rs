@@ -122,6 +122,21 @@ pub fn of_document<'d>(resources: impl Iterator<Item = Value<'d>>) -> Result<Opt
     Ok(said)
 }
 
+/// A DocumentReference without P99 and P00, which are carried out and stand in no resource; `None` for what says neither.
+pub fn without_rule(resource: Value<'_>) -> Result<Option<String>, Outcome> {
+    if !is_type(resource, "DocumentReference") || of_reference(resource)?.is_none() {
+        return Ok(None);
+    }
+    let mut text = without_oscuramento(resource.raw(), "securityLabel")?;
+    let document = parse(&text)?;
+    if let Some(context) = document.root().get("context") {
+        let context = without_oscuramento(context.raw(), "event")?;
+        let context = (context != "{}").then_some(context);
+        text = with_member(document.root(), "context", context.as_deref());
+    }
+    Ok(Some(text))
+}
+
 /// Errors: 422 for what says P99 and comes without the document that would have to be hidden.
 pub fn check_alone(is_obscured: Option<bool>) -> Result<(), Outcome> {
     match is_obscured {
