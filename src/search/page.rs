@@ -15,6 +15,7 @@ use crate::search::parse::Sort;
 use crate::search::parse::SortKey;
 use crate::search::sql::Arg;
 use crate::search::sql::Sql;
+use std::cmp::Ordering;
 
 /// Which rows a statement reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +80,7 @@ impl PageRead<'_> {
     }
 
     /// The newest of a code that is too dense to gather. Rows whose first code it is come in order from the index of first codes and dates; those
-    /// that have it as a further code, and those of a long period, are few and gathered.
+    /// that have it as a further code, and those that begin before a date and end after it, are few and gathered.
     pub fn sql_by_code(&self, code: i64, columns: impl Fn(&str) -> String) -> Sql {
         let mut compiler = Compiler::new(self.policy);
         let bounds = Bounds::of(&self.query.condition);
@@ -99,14 +100,21 @@ impl PageRead<'_> {
             sql.push(&format!(" and {alias}.terms @> "))
                 .bind(Arg::Ints(vec![further_code(code)]));
         });
-        if let (true, Some(from)) = (bounds.has_wide, bounds.from) {
+        if let (true, Some(from)) = (bounds.may_begin_before, bounds.from) {
+            let narrowest = from.saturating_sub(WIDE);
+            self.part_by_code(&mut compiler, ") union all (", &columns, |sql, alias| {
+                push_lead(sql, alias, self.query.number, code);
+                sql.push(&format!(" and {alias}.date_low >= ")).bind(Arg::Int(narrowest));
+                sql.push(&format!(" and {alias}.date_low < ")).bind(Arg::Int(from));
+                sql.push(&format!(" and {alias}.date_high > ")).bind(Arg::Int(from));
+            });
             keys = self.part_by_code(&mut compiler, ") union all (", &columns, |sql, alias| {
                 push_lead(sql, alias, self.query.number, code);
                 sql.push(&format!(
                     " and {alias}.date_high - {alias}.date_low > {WIDE} and {alias}.date_high > "
                 ))
                 .bind(Arg::Int(from));
-                sql.push(&format!(" and {alias}.date_low < ")).bind(Arg::Int(from));
+                sql.push(&format!(" and {alias}.date_low < ")).bind(Arg::Int(narrowest));
             });
         }
         compiler.sql.push(")) m");
@@ -191,8 +199,8 @@ impl PageRead<'_> {
 struct Bounds {
     from: Option<i64>,
     to: Option<i64>,
-    /// Rows of a long period may begin before `from`.
-    has_wide: bool,
+    /// Or before `from`, if they end after it.
+    may_begin_before: bool,
 }
 
 impl Bounds {
@@ -201,13 +209,17 @@ impl Bounds {
             Condition::All(conditions) => conditions.iter().map(Bounds::of).fold(Bounds::default(), |a, b| Bounds {
                 from: a.from.max(b.from),
                 to: [a.to, b.to].into_iter().flatten().min(),
-                has_wide: a.has_wide || b.has_wide,
+                may_begin_before: match a.from.cmp(&b.from) {
+                    Ordering::Less => b.may_begin_before,
+                    Ordering::Equal => a.may_begin_before && b.may_begin_before,
+                    Ordering::Greater => a.may_begin_before,
+                },
             }),
             Condition::PrimaryDate(_, prefix, range) => match prefix {
                 Prefix::Eq => Bounds {
                     from: Some(range.low),
                     to: Some(range.high),
-                    has_wide: false,
+                    may_begin_before: false,
                 },
                 Prefix::Lt | Prefix::Le | Prefix::Eb | Prefix::Ap => Bounds {
                     to: Some(range.high),
@@ -218,9 +230,9 @@ impl Bounds {
                     ..Bounds::default()
                 },
                 Prefix::Gt | Prefix::Ge => Bounds {
-                    from: Some(range.low.saturating_sub(WIDE)),
+                    from: Some(range.low),
                     to: None,
-                    has_wide: true,
+                    may_begin_before: true,
                 },
                 Prefix::Ne => Bounds::default(),
             },

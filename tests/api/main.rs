@@ -23,6 +23,7 @@ mod oscuramento;
 mod pertinence;
 mod privacy;
 mod races;
+mod redis;
 mod restart;
 mod search_dense;
 mod search_links;
