@@ -47,6 +47,7 @@ pub async fn doctor(config: Config) -> Result<(), String> {
                     for (what, result) in check_database(&pool).await {
                         tell(what, result);
                     }
+                    tell("connections", check_connections(&config, &pool).await);
                     pool.close().await;
                 }
             }
@@ -121,6 +122,22 @@ async fn check_database(pool: &PgPool) -> Vec<(&'static str, Result<String, Stri
         ("schema", migrated),
         ("index", index),
     ]
+}
+
+/// Whether the database allows as many connections as the server may open.
+async fn check_connections(config: &Config, pool: &PgPool) -> Result<String, String> {
+    let allowed = "select current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int";
+    let allowed: i32 = sqlx::query_scalar(allowed)
+        .fetch_one(pool)
+        .await
+        .map_err(|e| told(store::database_error(e)))?;
+    let needed = store::pools::connections_max(config.database.pool_size_max, config.server.threads());
+    match u32::try_from(allowed).is_ok_and(|allowed| allowed >= needed) {
+        true => Ok(format!("up to {needed}, of {allowed} that the database allows")),
+        false => Err(format!(
+            "the server may open {needed}, and the database allows {allowed}: raise its max_connections, or lower database.pool_size_max"
+        )),
+    }
 }
 
 async fn redis(config: &Config) -> Result<String, String> {

@@ -15,7 +15,6 @@ use crate::store::database_error;
 use crate::store::statements;
 use std::io::Write;
 use std::net::TcpListener;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -64,10 +63,7 @@ async fn run(config: &Config, database: &Database, listener: TcpListener, addres
     };
     let settings = http::Settings {
         body_bytes_max: config.server.body_bytes_max,
-        workers: match config.server.workers {
-            0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-            workers => workers,
-        },
+        workers: config.server.threads(),
         shutdown_timeout_s: config.server.shutdown_timeout_s,
         database: database.settings.clone(),
     };

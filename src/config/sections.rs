@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::ops::Deref;
 
 #[derive(Debug, Clone, Deserialize)]
@@ -15,6 +16,16 @@ pub struct Server {
     pub workers: usize,
     pub shutdown_timeout_s: u64,
     pub dev: bool,
+}
+
+impl Server {
+    /// Threads that answer requests: as set, or one for each processor.
+    pub fn threads(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            workers => workers,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -29,8 +29,18 @@ pub enum Part {
 /// The parts of a query's result, in order.
 pub fn parts(query: &Query) -> &'static [Part] {
     match query.sort.first().map(|s| &s.key) {
+        Some(SortKey::PrimaryDate) if asks_for_date(&query.condition) => &[Part::WithDate],
         Some(SortKey::PrimaryDate) => &[Part::WithDate, Part::WithoutDate],
         _ => &[Part::All],
+    }
+}
+
+/// Whether nothing without a primary date can satisfy the condition.
+fn asks_for_date(condition: &Condition) -> bool {
+    match condition {
+        Condition::All(conditions) => conditions.iter().any(asks_for_date),
+        Condition::PrimaryDate(..) => true,
+        _ => false,
     }
 }
 

@@ -35,6 +35,12 @@ pub struct Pools {
 /// Connections of each pool of a thread, at least: one that waits must not keep the others from being answered.
 const SIZE_MIN: u32 = 2;
 
+/// Connections that a server with so many threads may open in all.
+pub fn connections_max(pool_size_max: u32, threads: usize) -> u32 {
+    // The leader of the feed and the queue of the ingestion API have one each.
+    3 * (pool_size_max.max(SIZE_MIN * threads as u32)) + pool_size_max + 2
+}
+
 impl Pools {
     /// Pools of so many threads, which share the configured number. Errors: 500 for a URL that cannot be read.
     pub fn new(settings: &Settings, threads: usize) -> Result<Pools, Outcome> {

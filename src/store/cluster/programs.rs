@@ -142,7 +142,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("listen_addresses", ""),
     ("port", "5432"),
     ("unix_socket_permissions", "0700"),
-    ("max_connections", "100"),
+    ("max_connections", "400"),
     ("max_locks_per_transaction", "256"),
     // An acknowledged write is on disk.
     ("fsync", "on"),
