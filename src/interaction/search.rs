@@ -184,7 +184,22 @@ async fn read_page(service: &Service, page: &PageRead<'_>) -> Result<Vec<Found>,
     let is_newest = page.part == Part::WithDate && query.sort[0].is_descending;
     let code = query.code.filter(|code| is_newest && density.leads(*code, &query.condition));
     let (plan, sql) = match (code, density.plan(&query.condition)) {
-        (Some(code), _) => (Plan::Gather, page.sql_by_code(code, row_columns)),
+        (Some(code), _) => {
+            let ends_at = page.ends_at();
+            let found = read::page(
+                &service.store,
+                Plan::Gather,
+                page.sql_by_code(code, ends_at, row_columns),
+                page.sort().len(),
+            )
+            .await?;
+            let begins = |found: &Found| found.keys.first()?.as_deref()?.parse::<i64>().ok();
+            let is_whole = ends_at.is_none_or(|at| found.len() == page.limit && found.last().and_then(begins) >= Some(at));
+            if is_whole {
+                return Ok(found);
+            }
+            (Plan::Gather, page.sql_by_code(code, None, row_columns))
+        }
         (None, Plan::Gather) => {
             let (driver, rest) = density.driver(&query.condition);
             (Plan::Gather, page.sql_to_gather(&driver, &rest, row_columns))

@@ -90,8 +90,9 @@ impl PageRead<'_> {
     }
 
     /// The newest of a code that is too dense to gather. Rows whose first code it is come in order from the index of first codes and dates; those
-    /// that have it as a further code, and those that begin before a date and end after it, are few and gathered.
-    pub fn sql_by_code(&self, code: i64, columns: impl Fn(&str) -> String) -> Sql {
+    /// that have it as a further code, and those that begin before a date and end after it, are few and gathered. The latter come after all that
+    /// begins on the date or later: `ends_at` leaves them out, for a first look.
+    pub fn sql_by_code(&self, code: i64, ends_at: Option<i64>, columns: impl Fn(&str) -> String) -> Sql {
         let mut compiler = Compiler::new(self.policy);
         let bounds = Bounds::of(&self.query.condition);
         let mut keys = self.part_by_code(&mut compiler, "select * from ((", &columns, |sql, alias| {
@@ -110,7 +111,7 @@ impl PageRead<'_> {
             sql.push(&format!(" and {alias}.terms @> "))
                 .bind(Arg::Ints(vec![further_code(code)]));
         });
-        if let (true, Some(from)) = (bounds.may_begin_before, bounds.from) {
+        if let (true, Some(from), None) = (bounds.may_begin_before, bounds.from, ends_at) {
             let narrowest = from.saturating_sub(WIDE);
             self.part_by_code(&mut compiler, ") union all (", &columns, |sql, alias| {
                 push_lead(sql, alias, self.query.number, code);
@@ -131,6 +132,12 @@ impl PageRead<'_> {
         push_order(&mut compiler.sql, &outer(&keys), "m", self.part);
         self.push_limit(&mut compiler.sql);
         compiler.sql
+    }
+
+    /// The instant before which only what ends after it is a match, if there is one.
+    pub fn ends_at(&self) -> Option<i64> {
+        let bounds = Bounds::of(&self.query.condition);
+        bounds.from.filter(|_| bounds.may_begin_before)
     }
 
     /// One part, in order. Returns the keys.

@@ -26,6 +26,11 @@ fn observation(i: usize) -> Row {
     };
     match i % 26 {
         0 => (format!("o{i}"), date.replace("20", "21"), vec!["rare"]),
+        1 if i % 520 == 53 => (
+            format!("o{i}"),
+            format!("2000-{month:02}-{day:02}/2020-01-01"),
+            vec!["other", "dense"],
+        ),
         // Few enough that the index of first codes is used.
         1 if i % 52 == 1 => (format!("o{i}"), date, vec!["other", "dense"]),
         2 => (format!("o{i}"), String::new(), vec!["dense"]),
@@ -145,6 +150,13 @@ fn other_conditions_hold_beside_a_dense_code() {
         let found = all(server, &format!("Observation?code=dense&{search}&_sort=-date&_count=50"));
         assert_eq!(found, wanted, "{search}");
     }
+    // One by one, so that a page ends among those that begin before the day and end after it.
+    let late = all(server, "Observation?code=dense&date=ge2014-12-20&_sort=-date&_count=1");
+    let wanted = dense(&|date| match date.split_once('/') {
+        Some(_) => true,
+        None => date >= "2014-12-20" || date == "2014",
+    });
+    assert_eq!(late, wanted);
 }
 
 #[test]
