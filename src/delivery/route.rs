@@ -182,7 +182,7 @@ impl<'s> Router<'s> {
 
     /// What the regions must be told of one row; returns the bits that enter.
     fn decide(&mut self, row: &Routed, wanted: i32, is_content: bool) -> i32 {
-        let held = self.masks.get(&row.rid).copied().unwrap_or(row.mask);
+        let held = self.held(row);
         let (entering, leaving) = (wanted & !held, held & !wanted);
         let updated = if is_content { wanted & held } else { 0 };
         for region in self.regions {
@@ -224,7 +224,7 @@ impl<'s> Router<'s> {
             if State::from_number(row.state) != State::Live || self.service.store.registry.is_in_patient_compartment(name) {
                 continue;
             }
-            let held = self.masks.get(&row.rid).copied().unwrap_or(row.mask);
+            let held = self.held(&row);
             let mask = held | wanted.get(&row.self_hash).copied().unwrap_or(0);
             if self.decide(&row, mask, false) != 0 {
                 next.push((self.targets(&row), mask));
@@ -282,12 +282,12 @@ impl<'s> Router<'s> {
             }
             let name = self.service.store.registry.name_of(row.type_number);
             if !self.service.store.registry.is_in_patient_compartment(name) {
-                return self.masks.get(&row.rid).copied().unwrap_or(row.mask) & self.enrolled;
+                return self.held(row) & self.enrolled;
             }
             let mut of_owners = owners.iter().filter_map(|h| patients.get(h)).peekable();
             if of_owners.peek().is_some() && of_owners.clone().all(|p| State::from_number(p.state) != State::Live) {
                 // The patient was deleted: what is left of theirs stays where it is.
-                return self.masks.get(&row.rid).copied().unwrap_or(row.mask) & self.enrolled;
+                return self.held(row) & self.enrolled;
             }
             of_owners.fold(0, |mask, owner| mask | self.mask_of_patient(owner))
         });
@@ -319,6 +319,11 @@ impl<'s> Router<'s> {
         Ok(())
     }
 
+    /// The regions that hold the row, with what this tick has decided.
+    fn held(&self, row: &Routed) -> i32 {
+        self.masks.get(&row.rid).copied().unwrap_or(row.mask)
+    }
+
     /// Where a patient's own row is to be: nowhere, when it is deleted.
     fn mask_of_patient(&self, patient: &Routed) -> i32 {
         match State::from_number(patient.state) {
@@ -330,7 +335,6 @@ impl<'s> Router<'s> {
     /// Patients who belong elsewhere than they are held, because they, the registry, or a document that tells their region changed: they are
     /// moved, and everything in their compartments with them.
     async fn move_patients(&mut self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let salts = compartment_salts(self.service);
         loop {
             let seen = std::mem::take(&mut self.seen).into_values();
             let moving: Vec<Routed> = seen
@@ -341,6 +345,7 @@ impl<'s> Router<'s> {
                 return Ok(());
             }
             self.moved.extend(moving.iter().map(|p| p.rid));
+            let salts = compartment_salts(self.service);
             let terms: Vec<i64> = moving
                 .iter()
                 .flat_map(|p| salts.iter().map(|salt| reference_term(*salt, p.self_hash)))
@@ -374,7 +379,7 @@ impl<'s> Router<'s> {
         let masks = pertinence::referring_masks(conn, &targets, &terms).await?;
         let mut entering = Vec::new();
         for row in late {
-            let held = self.masks.get(&row.rid).copied().unwrap_or(row.mask);
+            let held = self.held(row);
             let mask = held | masks.get(&row.self_hash).copied().unwrap_or(0) & self.enrolled;
             if self.decide(row, mask, false) != 0 {
                 entering.push((self.targets(row), mask));

@@ -40,6 +40,18 @@ impl Compiler {
         alias
     }
 
+    /// Writes ` from (select ... ) alias where rest`: the rows that one index gives, by `driver` and what `narrow` writes, and of these the ones
+    /// that satisfy `rest`. `offset 0` keeps the planner, which does not know the values, from taking another index. The inner alias carries
+    /// the policy, and the outer one is of the same rows.
+    pub fn fenced(&mut self, alias: &str, driver: &Condition, narrow: impl Fn(&mut Sql, &str), rest: &Condition) {
+        let inner = self.upcoming_alias();
+        self.sql.push(&format!(" from (select {inner}.*"));
+        self.resource(driver);
+        narrow(&mut self.sql, &inner);
+        self.sql.push(&format!(" offset 0) {alias} where "));
+        self.condition(alias, rest);
+    }
+
     /// The name that the next call of [`Compiler::resource`] will use: for the select list before it.
     pub fn upcoming_alias(&self) -> String {
         format!("r{}", self.aliases)
@@ -57,8 +69,7 @@ impl Compiler {
         self.condition(alias, condition);
     }
 
-    /// Writes a condition on an alias whose rows come from one that was opened with the policy.
-    pub fn condition(&mut self, alias: &str, condition: &Condition) {
+    fn condition(&mut self, alias: &str, condition: &Condition) {
         match condition {
             Condition::All(conditions) => self.all(alias, conditions),
             Condition::Any(conditions) => self.any(alias, conditions),

@@ -155,8 +155,7 @@ impl PageRead<'_> {
         keys
     }
 
-    /// Rows that one index gives, by `driver` and what `narrow` writes, and of these the ones that satisfy `rest`. `offset 0` keeps the planner,
-    /// which does not know the values, from taking another index. Returns the alias, and the keys over it.
+    /// The select of fenced rows ([`Compiler::fenced`]), of the part that is read. Returns the alias, and the keys over it.
     fn fenced(
         &self,
         compiler: &mut Compiler,
@@ -166,17 +165,11 @@ impl PageRead<'_> {
         narrow: impl Fn(&mut Sql, &str),
         rest: &Condition,
     ) -> (String, Vec<Key>) {
-        // The inner alias carries the policy, and the outer one is of the same rows.
-        let inner = compiler.upcoming_alias();
-        let alias = format!("{inner}_all");
+        let alias = format!("{}_all", compiler.upcoming_alias());
         let keys = self.keys(&alias);
         compiler.sql.push(before);
         self.push_select(&mut compiler.sql, &alias, columns, &keys);
-        compiler.sql.push(&format!(" from (select {inner}.*"));
-        compiler.resource(driver);
-        narrow(&mut compiler.sql, &inner);
-        compiler.sql.push(&format!(" offset 0) {alias} where "));
-        compiler.condition(&alias, rest);
+        compiler.fenced(&alias, driver, narrow, rest);
         self.push_part(&mut compiler.sql, &alias, &keys);
         (alias, keys)
     }
@@ -375,14 +368,9 @@ fn push_value(sql: &mut Sql, key: &Key, value: Option<&str>) {
 /// The statement for resources that a page includes: the rows of `driver` by its index, of these the ones that satisfy `rest`.
 pub fn included(policy: Policy, driver: &Condition, rest: &Condition, limit: usize, columns: impl Fn(&str) -> String) -> Sql {
     let mut compiler = Compiler::new(policy);
-    let inner = compiler.upcoming_alias();
     compiler.sql.push("with m as materialized (select ").push(&columns("m"));
-    compiler.sql.push(&format!(
-        ", m.terms[1:m.reference_terms] as reference_hashes from (select {inner}.*"
-    ));
-    compiler.resource(driver);
-    compiler.sql.push(" offset 0) m where ");
-    compiler.condition("m", rest);
+    compiler.sql.push(", m.terms[1:m.reference_terms] as reference_hashes");
+    compiler.fenced("m", driver, |_, _| {}, rest);
     compiler
         .sql
         .push(") select * from m order by m.rid desc limit ")

@@ -190,11 +190,8 @@ pub async fn count(store: &Store, policy: Policy, condition: &Condition) -> Resu
         }
         Plan::Gather => {
             let (driver, rest) = density.driver(condition);
-            let inner = compiler.upcoming_alias();
-            compiler.sql.push(&format!("select count(*) from (select {inner}.*"));
-            compiler.resource(&driver);
-            compiler.sql.push(" offset 0) m where ");
-            compiler.condition("m", &rest);
+            compiler.sql.push("select count(*)");
+            compiler.fenced("m", &driver, |_, _| {}, &rest);
         }
     }
     let mut conn = store.pools.of(plan).lend().await.map_err(database_error)?;
