@@ -50,7 +50,7 @@ fn code<T: serde::de::DeserializeOwned>(code: &str) -> Result<T, String> {
     serde_json::from_value(serde_json::Value::from(code)).map_err(|e| e.to_string())
 }
 
-/// Whether the JSON is a CapabilityStatement to an independent reader. For tests: reading one brings the types of all resources, 30 MB, into a
+/// Whether the JSON is a CapabilityStatement to an independent reader. For tests: reading one brings the types of all resources into a
 /// program. Errors: what is wrong with it.
 pub fn check_capability_statement(statement: &serde_json::Value) -> Result<(), String> {
     let read: Result<CapabilityStatement, _> = serde_json::from_value(statement.clone());

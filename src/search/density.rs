@@ -1,8 +1,8 @@
 //! How dense the values of the index are, and which plan of a search follows from it.
 //!
 //! A search whose most selective condition has few rows is gathered: everything that satisfies it comes through the index and is sorted. Its
-//! statement is planned once and kept, because the plan does not depend on the values; planning it anew was measured to cost five times what it
-//! costs to run (docs/adr/0008-plans.md). Only for dense conditions is the database's planner asked, each time, whether to walk an order instead.
+//! statement is planned once and kept, because the plan does not depend on the values, and planning it anew costs more than to run it
+//! (docs/adr/0008-plans.md). Only for dense conditions is the database's planner asked, each time, whether to walk an order instead.
 
 use crate::search::condition::Condition;
 use crate::search::index::further_code;
