@@ -35,11 +35,16 @@ pub fn criteria(service: &Service, type_name: &str, query: &str, body: Option<Va
         base: &service.limits.base_url,
     };
     let condition = parser.criteria(type_name, &pairs)?;
+    // An identifier among other parameters has the lock that it has alone: both could match the same resource.
+    let one_identifier = pairs
+        .iter()
+        .find(|(name, value)| name == "identifier" && !value.contains([',', '\\']))
+        .map(|(_, value)| Criteria::lock_of_identifier(type_name, value.rsplit('|').next().unwrap_or_default()));
     let mut sorted: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     sorted.sort_unstable();
     Ok(Criteria {
         type_number,
-        lock: hash(&[type_name, &sorted.join("&")]),
+        lock: one_identifier.unwrap_or_else(|| hash(&[type_name, &sorted.join("&")])),
         condition,
         must_hold: None,
     })
@@ -64,8 +69,7 @@ fn identifier(service: &Service, type_name: &str, type_number: i16, value: &str,
     };
     Ok(Criteria {
         type_number,
-        // By the value alone: with and without system they could match the same resource.
-        lock: hash(&[type_name, "identifier", code]),
+        lock: Criteria::lock_of_identifier(type_name, code),
         condition: Condition::Terms(parameter.salts.iter().map(|salt| term(*salt, token)).collect()),
         must_hold: Some(code.to_owned()),
     })

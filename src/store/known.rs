@@ -24,7 +24,7 @@ use sqlx::Row as _;
 
 /// Locks what the units touch and reads what they depend on.
 pub async fn read(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Result<Known, sqlx::Error> {
-    lock(conn, units).await?;
+    lock(store, conn, units).await?;
     let mut known = Known {
         documents: document_rows::read(store, conn, units).await?,
         waiting: ingestion::still_waiting(conn, units).await?,
@@ -78,14 +78,9 @@ async fn lock_rows(store: &Store, conn: &mut PgConnection, hashes: &mut Vec<i64>
     Ok(())
 }
 
-/// Advisory locks on criteria and documents, in one order for all writers; row locks alone cannot guard what does not exist yet.
-async fn lock(conn: &mut PgConnection, units: &[Unit]) -> Result<(), sqlx::Error> {
-    let of_documents = units.iter().filter_map(|u| u.document.as_ref()).flat_map(|d| d.locks());
-    let mut locks: Vec<i64> = units
-        .iter()
-        .flat_map(|u| u.criteria().map(|(_, c)| c.lock))
-        .chain(of_documents)
-        .collect();
+/// Advisory locks, in one order for all writers; row locks alone cannot guard what does not exist yet.
+async fn lock(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Result<(), sqlx::Error> {
+    let mut locks: Vec<i64> = units.iter().flat_map(|unit| unit.locks(&store.registry)).collect();
     if locks.is_empty() {
         return Ok(());
     }

@@ -3,7 +3,9 @@
 //! A [`Unit`] is atomic: one create, or a whole transaction Bundle. `store::write` carries it out.
 //! Spec: <https://hl7.org/fhir/R4/http.html#transaction>, <https://hl7.org/fhir/R4/http.html#ccreate>, <https://hl7.org/fhir/R4/http.html#concurrency>.
 
+use crate::fhir::identity::hash;
 use crate::fhir::identity::self_hash;
+use crate::fhir::json::Document;
 use crate::fhir::json::Value;
 use crate::fhir::resource::kept_text;
 use crate::search::condition::Condition;
@@ -50,6 +52,18 @@ pub struct Prepared {
     pub entry: IndexEntry,
     pub dictionary: i16,
     pub body: Vec<u8>,
+    /// See [`Unit::locks`].
+    identifier_locks: Vec<i64>,
+}
+
+/// `Resource.identifier` is one or many.
+fn locks_of_identifiers(type_name: &str, resource: Value<'_>) -> Vec<i64> {
+    let lock = |value: Value<'_>| Some(Criteria::lock_of_identifier(type_name, &value.get_str("value")?));
+    match resource.get("identifier") {
+        Some(one) if one.is_object() => lock(one).into_iter().collect(),
+        Some(many) => many.items().filter_map(lock).collect(),
+        None => Vec::new(),
+    }
 }
 
 impl Prepared {
@@ -64,6 +78,7 @@ impl Prepared {
             entry,
             dictionary,
             body,
+            identifier_locks: locks_of_identifiers(registry.name_of(type_number), resource),
         }
     }
 }
@@ -84,6 +99,13 @@ pub struct Criteria {
     pub condition: Condition,
     /// A string that a match must hold: excludes a collision of hashes.
     pub must_hold: Option<String>,
+}
+
+impl Criteria {
+    /// The lock of criteria by this identifier value, under whichever system: with and without one they could match the same resource.
+    pub fn lock_of_identifier(type_name: &str, value: &str) -> i64 {
+        hash(&[type_name, "identifier", value])
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -268,6 +290,21 @@ impl Op {
         }
     }
 
+    /// The locks of the identifiers of what it writes.
+    fn lock_identifiers(&self, registry: &Registry, locks: &mut Vec<i64>) {
+        match self {
+            Op::Create { type_number, content, .. } | Op::Update { type_number, content, .. } => match content {
+                Content::Ready(prepared) => locks.extend(&prepared.identifier_locks),
+                Content::Open(text) => {
+                    if let Ok(document) = Document::parse_str(text) {
+                        locks.extend(locks_of_identifiers(registry.name_of(*type_number), document.root()));
+                    }
+                }
+            },
+            Op::Delete { .. } => {}
+        }
+    }
+
     pub fn criteria(&self) -> Option<&Criteria> {
         match self {
             Op::Create { unless, .. } => unless.as_ref(),
@@ -325,11 +362,19 @@ impl Unit {
 
     /// What no other unit of the same batch may touch.
     pub fn keys(&self, registry: &Registry) -> HashSet<i64> {
-        let document = self.document.iter().flat_map(DocumentAction::locks);
-        self.criteria()
-            .map(|(_, c)| c.lock)
-            .chain(self.hashes(registry))
-            .chain(document)
-            .collect()
+        self.locks(registry).into_iter().chain(self.hashes(registry)).collect()
+    }
+
+    /// What must be locked though it may not exist yet: documents and criteria, and with criteria also the identifiers that the unit brings. Of
+    /// two units that each look for what the other brings, one then sees what the other did.
+    pub fn locks(&self, registry: &Registry) -> Vec<i64> {
+        let mut locks: Vec<i64> = self.criteria().map(|(_, c)| c.lock).collect();
+        if !locks.is_empty() {
+            for op in &self.ops {
+                op.lock_identifiers(registry, &mut locks);
+            }
+        }
+        locks.extend(self.document.iter().flat_map(DocumentAction::locks));
+        locks
     }
 }

@@ -21,12 +21,17 @@ pub fn url(dir: &DataDir) -> String {
 
 impl Session {
     pub fn open(dir: &DataDir) -> Session {
+        Session::try_open(dir).expect("a connection")
+    }
+
+    /// Errors: the database does not take a connection now.
+    pub fn try_open(dir: &DataDir) -> Result<Session, sqlx::Error> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a runtime");
-        let conn = runtime.block_on(PgConnection::connect(&url(dir))).expect("a connection");
-        Session { runtime, conn }
+        let conn = runtime.block_on(PgConnection::connect(&url(dir)))?;
+        Ok(Session { runtime, conn })
     }
 
     /// Carries out statements; several are separated by semicolons.
