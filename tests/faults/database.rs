@@ -45,7 +45,7 @@ fn killed(postgres: &Postgres, signal: Signal) {
     let before = old.number(started);
     assert!(postgres.signal(signal) > 1, "PostgreSQL runs");
     eventually("the database is started again", || {
-        Session::try_open(&postgres.dir).is_ok_and(|mut session| session.number(started) != before)
+        Session::try_open(&postgres.dir).is_some_and(|mut session| session.number(started) != before)
     });
 }
 

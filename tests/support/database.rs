@@ -13,10 +13,14 @@ pub struct Session {
 
 /// The private cluster of the server on this folder, as its superuser.
 pub fn url(dir: &DataDir) -> String {
-    let path = dir.data().join("postgres/postmaster.pid");
-    let text = std::fs::read_to_string(path).expect("a running cluster");
+    running(dir).expect("a running cluster")
+}
+
+fn running(dir: &DataDir) -> Option<String> {
+    let text = std::fs::read_to_string(dir.data().join("postgres/postmaster.pid")).ok()?;
     let lines: Vec<&str> = text.lines().collect();
-    format!("postgres:///eds?host={}&port={}&user=postgres", lines[4].trim(), lines[3].trim())
+    let (port, socket) = (lines.get(3)?, lines.get(4)?);
+    Some(format!("postgres:///eds?host={}&port={}&user=postgres", socket.trim(), port.trim()))
 }
 
 impl Session {
@@ -24,14 +28,14 @@ impl Session {
         Session::try_open(dir).expect("a connection")
     }
 
-    /// Errors: the database does not take a connection now.
-    pub fn try_open(dir: &DataDir) -> Result<Session, sqlx::Error> {
+    /// `None`: the database does not take a connection now.
+    pub fn try_open(dir: &DataDir) -> Option<Session> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a runtime");
-        let conn = runtime.block_on(PgConnection::connect(&url(dir)))?;
-        Ok(Session { runtime, conn })
+        let conn = runtime.block_on(PgConnection::connect(&running(dir)?)).ok()?;
+        Some(Session { runtime, conn })
     }
 
     /// Carries out statements; several are separated by semicolons.
