@@ -7,12 +7,16 @@ use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::http;
 use crate::http::Gateway;
+use crate::http::Requests;
 use crate::interaction::Service;
 use crate::interaction::capability;
 use crate::interaction::ingestion::Ingestion;
 use crate::store;
 use crate::store::database_error;
 use crate::store::statements;
+use nix::sys::resource::Resource;
+use nix::sys::resource::getrlimit;
+use nix::sys::resource::setrlimit;
 use std::io::Write;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -34,6 +38,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         "DEVELOPMENT MODE: authentication is OFF. Whoever reaches {} on this machine may read and write everything",
         config.server.listen
     );
+    allow_connections();
     // Bound before the database starts: a port that is taken is told at once.
     let listener = TcpListener::bind(config.server.listen).map_err(|e| format!("server.listen {}: {e}", config.server.listen))?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
@@ -41,6 +46,14 @@ pub async fn serve(config: Config) -> Result<(), String> {
     let outcome = run(&config, &database, listener, address).await;
     database.close().await;
     outcome
+}
+
+/// Each connection is an open file: as many as the system allows, since many shells allow a thousand.
+fn allow_connections() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the number of open files, and so of connections, stays as it was");
+    }
 }
 
 async fn run(config: &Config, database: &Database, listener: TcpListener, address: std::net::SocketAddr) -> Result<(), String> {
@@ -59,10 +72,11 @@ async fn run(config: &Config, database: &Database, listener: TcpListener, addres
         ingestion: ingestion.clone(),
         delivery: delivery.clone(),
         base_url: config.server.base_url.as_str().into(),
-        requests: Arc::default(),
+        requests: Arc::new(Requests::new(config.server.requests_running_max())),
     };
     let settings = http::Settings {
         body_bytes_max: config.server.body_bytes_max,
+        body_timeout_s: config.server.body_timeout_s,
         workers: config.server.threads(),
         shutdown_timeout_s: config.server.shutdown_timeout_s,
         database: database.settings.clone(),

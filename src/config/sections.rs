@@ -13,6 +13,8 @@ pub struct Server {
     pub base_url: String,
     pub data_dir: String,
     pub body_bytes_max: usize,
+    pub body_timeout_s: u64,
+    pub requests_running_max: usize,
     pub workers: usize,
     pub shutdown_timeout_s: u64,
     pub dev: bool,
@@ -26,7 +28,18 @@ impl Server {
             workers => workers,
         }
     }
+
+    /// Requests that are answered at a time: as set, or so many for each thread.
+    pub fn requests_running_max(&self) -> usize {
+        match self.requests_running_max {
+            0 => self.threads() * REQUESTS_OF_THREAD,
+            requests => requests,
+        }
+    }
 }
+
+/// Requests for each thread at a time, unless set: writes that wait for one commit together are answered together, so more than a few.
+const REQUESTS_OF_THREAD: usize = 32;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

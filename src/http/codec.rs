@@ -3,6 +3,7 @@
 //! Not supported: XML, Turtle.
 
 use crate::http::Gateway;
+use crate::http::admission::Body;
 use crate::interaction::Reply;
 use crate::interaction::pairs;
 use crate::outcome::Category;
@@ -74,7 +75,7 @@ pub fn check_accept(request: &HttpRequest) -> Result<(), Outcome> {
 }
 
 /// The body of a write. Errors: 413, 415, 400.
-pub fn json_body(request: &HttpRequest, body: Result<Bytes, actix_web::Error>) -> Result<Bytes, Outcome> {
+pub fn json_body(request: &HttpRequest, body: Body) -> Result<Bytes, Outcome> {
     let kind = header(request, "content-type")
         .unwrap_or("")
         .split(';')
@@ -89,9 +90,13 @@ pub fn json_body(request: &HttpRequest, body: Result<Bytes, actix_web::Error>) -
     read_body(body)
 }
 
-/// Errors: 413 for a body that is too large, compressed or not; 400 for one that cannot be read.
-pub fn read_body(body: Result<Bytes, actix_web::Error>) -> Result<Bytes, Outcome> {
-    body.map_err(|error| match error.as_error::<PayloadError>() {
+/// Errors: 413 for a body that is too large, compressed or not; 408 for one that does not come to its end; 400 for one that cannot be read.
+pub fn read_body(body: Body) -> Result<Bytes, Outcome> {
+    let too_slow = |_| {
+        let text = "The body did not arrive in the time that the server waits for it (server.body_timeout_s)";
+        Outcome::new(Category::RequestTimeout, "timeout", text)
+    };
+    body.0.map_err(too_slow)?.map_err(|error| match error.as_error::<PayloadError>() {
         Some(PayloadError::Overflow) => Outcome::new(
             Category::TooLarge,
             "too-long",

@@ -4,6 +4,7 @@
 //! Source: UA-R ingestion specification (integrazione-uar.md) 2 and 3; <https://www.rfc-editor.org/rfc/rfc9457>. See docs/api/ingestion.md.
 
 use crate::http::Gateway;
+use crate::http::admission::Body;
 use crate::http::codec;
 use crate::http::codec::header;
 use crate::interaction::ingestion::metadata::Metadata;
@@ -14,7 +15,6 @@ use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
-use actix_web::web::Bytes;
 use actix_web::web::Data;
 use actix_web::web::Path;
 use jsonschema::Validator;
@@ -30,8 +30,6 @@ const PROBLEM_JSON: &str = "application/problem+json";
 
 static DOCUMENT: LazyLock<Schema> = LazyLock::new(|| Schema::compile(include_str!("schemas/document.json")));
 static METADATA: LazyLock<Schema> = LazyLock::new(|| Schema::compile(include_str!("schemas/metadata.json")));
-
-type Body = Result<Bytes, actix_web::Error>;
 
 /// The body of the operations that have one.
 #[derive(Deserialize)]
@@ -70,7 +68,7 @@ pub async fn create_document(gateway: Data<Gateway>, request: HttpRequest, path:
             .create(&path, &body.identifier, &body.json_string, header(&request, "x-callback-url"))
             .await
     };
-    answer(StatusCode::CREATED, run.await)
+    answer(StatusCode::CREATED, gateway.admitted(run).await)
 }
 
 /// `PUT /v1/document/workflowinstanceid/{wii}`
@@ -82,7 +80,7 @@ pub async fn replace_document(gateway: Data<Gateway>, request: HttpRequest, path
             .replace(&path, &body.identifier, &body.json_string, header(&request, "x-callback-url"))
             .await
     };
-    answer(StatusCode::OK, run.await)
+    answer(StatusCode::OK, gateway.admitted(run).await)
 }
 
 /// `PUT /v1/document/metadata`
@@ -92,12 +90,12 @@ pub async fn update_metadata(gateway: Data<Gateway>, request: HttpRequest, body:
         let metadata: MetadataBody = METADATA.read(body.json_string.as_bytes()).map_err(|e| e.at("jsonString"))?;
         gateway.ingestion.update_metadata(&body.identifier, &metadata.body).await
     };
-    answer(StatusCode::OK, run.await)
+    answer(StatusCode::OK, gateway.admitted(run).await)
 }
 
 /// `DELETE /v1/document/identifier/{identifier}`
 pub async fn delete_document(gateway: Data<Gateway>, path: Path<String>) -> HttpResponse {
-    answer(StatusCode::OK, gateway.ingestion.delete(&path).await)
+    answer(StatusCode::OK, gateway.admitted(gateway.ingestion.delete(&path)).await)
 }
 
 /// `GET /v1/status/{wii}`

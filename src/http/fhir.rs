@@ -1,6 +1,7 @@
 //! Handlers of FHIR's RESTful API: from the request to an interaction, and back. Spec: <https://hl7.org/fhir/R4/http.html>.
 
 use crate::http::Gateway;
+use crate::http::admission::Body;
 use crate::http::codec;
 use crate::http::codec::base;
 use crate::http::codec::check_accept;
@@ -23,11 +24,9 @@ use crate::outcome::Category;
 use crate::outcome::Outcome;
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
-use actix_web::web::Bytes;
 use actix_web::web::Data;
 use actix_web::web::Path;
 
-type Body = Result<Bytes, actix_web::Error>;
 type Answer = Result<HttpResponse, Outcome>;
 
 /// Every handler here ends in this: an outcome becomes a response in one place.
@@ -44,7 +43,7 @@ pub async fn read(gateway: Data<Gateway>, request: HttpRequest, path: Path<(Stri
         check_accept(&request)?;
         Ok(read_response(&request, reading::read(&gateway.service, &path.0, &path.1).await?))
     };
-    answer(run.await)
+    answer(gateway.admitted(run).await)
 }
 
 pub async fn vread(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String, String)>) -> HttpResponse {
@@ -55,7 +54,7 @@ pub async fn vread(gateway: Data<Gateway>, request: HttpRequest, path: Path<(Str
             reading::vread(&gateway.service, &path.0, &path.1, &path.2).await?,
         ))
     };
-    answer(run.await)
+    answer(gateway.admitted(run).await)
 }
 
 pub async fn create(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>, body: Body) -> HttpResponse {
@@ -65,7 +64,7 @@ pub async fn create(gateway: Data<Gateway>, request: HttpRequest, path: Path<Str
         let reply = writing::create(&gateway.service, &path, &body, header(&request, "if-none-exist")).await?;
         Ok(write_response(&gateway, &request, reply))
     };
-    answer(run.await)
+    answer(gateway.admitted(run).await)
 }
 
 pub async fn update(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String)>, body: Body) -> HttpResponse {
@@ -76,7 +75,7 @@ pub async fn update(gateway: Data<Gateway>, request: HttpRequest, path: Path<(St
         let reply = writing::update(&gateway.service, &path.0, &path.1, &body, precondition).await?;
         Ok(write_response(&gateway, &request, reply))
     };
-    answer(run.await)
+    answer(gateway.admitted(run).await)
 }
 
 pub async fn conditional_update(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>, body: Body) -> HttpResponse {
@@ -87,7 +86,7 @@ pub async fn conditional_update(gateway: Data<Gateway>, request: HttpRequest, pa
         let reply = writing::conditional_update(&gateway.service, &path, request.query_string(), &body, precondition).await?;
         Ok(write_response(&gateway, &request, reply))
     };
-    answer(run.await)
+    answer(gateway.admitted(run).await)
 }
 
 pub async fn delete(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String)>) -> HttpResponse {
@@ -96,7 +95,7 @@ pub async fn delete(gateway: Data<Gateway>, request: HttpRequest, path: Path<(St
         let reply = writing::delete(&gateway.service, &path.0, &path.1, precondition).await?;
         Ok(write_response(&gateway, &request, reply))
     };
-    answer(run.await)
+    answer(gateway.admitted(run).await)
 }
 
 pub async fn conditional_delete(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>) -> HttpResponse {
@@ -104,7 +103,7 @@ pub async fn conditional_delete(gateway: Data<Gateway>, request: HttpRequest, pa
         let reply = writing::conditional_delete(&gateway.service, &path, request.query_string()).await?;
         Ok(write_response(&gateway, &request, reply))
     };
-    answer(run.await)
+    answer(gateway.admitted(run).await)
 }
 
 pub async fn search(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>) -> HttpResponse {
@@ -114,7 +113,7 @@ pub async fn search(gateway: Data<Gateway>, request: HttpRequest, path: Path<Str
         let reply = searching::search(&gateway.service, &base, &path, request.query_string(), None, handling(&request)).await?;
         Ok(read_response(&request, reply))
     };
-    answer(run.await)
+    answer(gateway.admitted(run).await)
 }
 
 /// `POST [type]/_search`: the parameters of the form and of the URL together.
@@ -140,7 +139,7 @@ pub async fn search_by_post(gateway: Data<Gateway>, request: HttpRequest, path: 
             searching::search(&gateway.service, &base, &path, &both, None, handling(&request)).await?,
         ))
     };
-    answer(run.await)
+    answer(gateway.admitted(run).await)
 }
 
 pub async fn search_compartment(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String, String)>) -> HttpResponse {
@@ -162,7 +161,7 @@ pub async fn search_compartment(gateway: Data<Gateway>, request: HttpRequest, pa
             .await?,
         ))
     };
-    answer(run.await)
+    answer(gateway.admitted(run).await)
 }
 
 pub async fn transaction(gateway: Data<Gateway>, request: HttpRequest, body: Body) -> HttpResponse {
@@ -176,7 +175,7 @@ pub async fn transaction(gateway: Data<Gateway>, request: HttpRequest, body: Bod
         let reply = carry_out(&gateway.service, &base(&gateway, &request), &body, wanted, handling(&request)).await?;
         Ok(plain_response(reply.body.unwrap_or_default()))
     };
-    answer(run.await)
+    answer(gateway.admitted(run).await)
 }
 
 pub async fn instance_history(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String)>) -> HttpResponse {
@@ -192,7 +191,7 @@ pub async fn instance_history(gateway: Data<Gateway>, request: HttpRequest, path
         .await?;
         Ok(read_response(&request, reply))
     };
-    answer(run.await)
+    answer(gateway.admitted(run).await)
 }
 
 pub async fn type_history(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>) -> HttpResponse {
@@ -201,7 +200,7 @@ pub async fn type_history(gateway: Data<Gateway>, request: HttpRequest, path: Pa
         let reply = history::changes(&gateway.service, &base(&gateway, &request), Some(&path), request.query_string()).await?;
         Ok(read_response(&request, reply))
     };
-    answer(run.await)
+    answer(gateway.admitted(run).await)
 }
 
 pub async fn system_history(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
@@ -210,15 +209,17 @@ pub async fn system_history(gateway: Data<Gateway>, request: HttpRequest) -> Htt
         let reply = history::changes(&gateway.service, &base(&gateway, &request), None, request.query_string()).await?;
         Ok(read_response(&request, reply))
     };
-    answer(run.await)
+    answer(gateway.admitted(run).await)
 }
 
 pub async fn validate(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>, body: Body) -> HttpResponse {
-    answer(run_validation(&gateway, &request, &path, body))
+    let run = async { run_validation(&gateway, &request, &path, body) };
+    answer(gateway.admitted(run).await)
 }
 
 pub async fn validate_instance(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String)>, body: Body) -> HttpResponse {
-    answer(run_validation(&gateway, &request, &path.0, body))
+    let run = async { run_validation(&gateway, &request, &path.0, body) };
+    answer(gateway.admitted(run).await)
 }
 
 fn run_validation(gateway: &Gateway, request: &HttpRequest, type_name: &str, body: Body) -> Answer {
@@ -242,5 +243,5 @@ pub async fn region_changes(gateway: Data<Gateway>, request: HttpRequest) -> Htt
             .await?;
         Ok(plain_response(body))
     };
-    answer(run.await)
+    answer(gateway.admitted(run).await)
 }

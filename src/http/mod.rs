@@ -1,6 +1,7 @@
 //! HTTP: the only place that knows actix. This file is the table of routes; `fhir.rs` has the handlers of FHIR, `eds.rs` those of the
 //! EDS services, `codec.rs` what turns requests and replies into each other, `observe.rs` the log line and the metrics of each request.
 
+pub mod admission;
 pub mod codec;
 pub mod eds;
 pub mod fhir;
@@ -9,6 +10,7 @@ pub mod observe;
 pub mod regions;
 
 use crate::delivery::Delivery;
+use crate::http::admission::BodyTimeout;
 use crate::interaction::Service;
 use crate::interaction::ingestion::Ingestion;
 use crate::outcome::Category;
@@ -20,11 +22,15 @@ use actix_web::HttpServer;
 use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
 use actix_web::web;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 /// What the handlers of one thread share.
 #[derive(Clone)]
@@ -39,27 +45,43 @@ pub struct Gateway {
 }
 
 /// The requests of all threads.
-#[derive(Default)]
 pub struct Requests {
     /// The server is stopping: what comes now is answered 503.
     pub is_stopping: AtomicBool,
     pub running: AtomicUsize,
+    /// One for each request that may run.
+    pub places: Semaphore,
+}
+
+impl Requests {
+    pub fn new(running_max: usize) -> Requests {
+        Requests {
+            is_stopping: AtomicBool::default(),
+            running: AtomicUsize::default(),
+            places: Semaphore::new(running_max),
+        }
+    }
 }
 
 /// Settings of the server, from `config/default.toml`.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub body_bytes_max: usize,
+    pub body_timeout_s: u64,
     /// Threads that answer requests.
     pub workers: usize,
     pub shutdown_timeout_s: u64,
     pub database: store::Settings,
 }
 
+/// A connection whose client takes nothing of its answer is closed after this.
+const UNTAKEN_MAX_MS: u32 = 60_000;
+
 /// The server on a listening socket; it does not handle signals itself. Each of its threads has connections to the database of its own.
 pub fn server(listener: TcpListener, gateway: &Gateway, settings: &Settings) -> std::io::Result<Server> {
     let (gateway, of_worker) = (gateway.clone(), settings.clone());
     let body_bytes_max = settings.body_bytes_max;
+    let body_timeout = BodyTimeout(Duration::from_secs(settings.body_timeout_s));
     let server = HttpServer::new(move || {
         let service = gateway.service.of_worker(&of_worker.database, of_worker.workers);
         let gateway = Gateway {
@@ -69,9 +91,18 @@ pub fn server(listener: TcpListener, gateway: &Gateway, settings: &Settings) -> 
         App::new()
             .app_data(web::Data::new(gateway))
             .app_data(web::PayloadConfig::new(body_bytes_max))
+            .app_data(web::Data::new(body_timeout))
             .wrap(from_fn(observe::request))
             .configure(routes)
             .default_service(web::to(unknown))
+    })
+    .on_connect(|connection, _| {
+        let stream = connection.downcast_ref::<TcpStream>();
+        // A client that does not take its answer holds it in memory until then. A kernel without the option only waits longer.
+        let limited = stream.map(|s| setsockopt(s, sockopt::TcpUserTimeout, &UNTAKEN_MAX_MS));
+        if let Some(Err(error)) = limited {
+            tracing::debug!(%error, "the time for taking an answer is not limited");
+        }
     })
     .disable_signals()
     .shutdown_timeout(settings.shutdown_timeout_s)

@@ -1,13 +1,13 @@
 //! Handlers of the registry of assistance (`/rda`) and of the regions' state (`/regions`).
 
 use crate::http::Gateway;
+use crate::http::admission::Body;
 use crate::http::codec::failure;
 use crate::http::codec::json_body;
 use crate::interaction::rda;
 use crate::outcome::Outcome;
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
-use actix_web::web::Bytes;
 use actix_web::web::Data;
 use actix_web::web::Path;
 use jsonschema::Validator;
@@ -27,12 +27,7 @@ static ENTRY: LazyLock<Validator> = LazyLock::new(|| {
 });
 
 /// `PUT /rda/{identifier}` with `{"region":"120"}`.
-pub async fn put_rda(
-    gateway: Data<Gateway>,
-    request: HttpRequest,
-    path: Path<String>,
-    body: Result<Bytes, actix_web::Error>,
-) -> HttpResponse {
+pub async fn put_rda(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>, body: Body) -> HttpResponse {
     let run = async {
         let body = json_body(&request, body)?;
         let entry: Value = serde_json::from_slice(&body)
@@ -43,7 +38,7 @@ pub async fn put_rda(
         rda::set(&gateway.service, &path, entry["region"].as_str().unwrap_or_default()).await?;
         Ok(HttpResponse::NoContent().finish())
     };
-    run.await.unwrap_or_else(|outcome| failure(&outcome))
+    gateway.admitted(run).await.unwrap_or_else(|outcome| failure(&outcome))
 }
 
 pub async fn get_rda(gateway: Data<Gateway>, path: Path<String>) -> HttpResponse {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "other test programs use the rest")]
 mod support;
 
 mod batch;

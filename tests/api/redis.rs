@@ -2,69 +2,17 @@
 //! flushed or killed, the look at the clock finds the same, and nothing is lost. Invariant I8 of ARCHITECTURE.md.
 
 use crate::support::database;
+use crate::support::redis::Redis;
 use crate::support::server::DataDir;
 use crate::support::server::Server;
 use crate::support::server::eventually;
-use crate::support::server::free_port;
 use crate::support::world::unique;
 use serde_json::json;
-use std::net::TcpStream;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
-use tempfile::TempDir;
 
 /// Time between two looks at the clock: a notice comes much sooner.
 const POLL: Duration = Duration::from_secs(6);
-
-/// A real Redis on a port and a folder of its own; it ends with the test.
-struct Redis {
-    process: Child,
-    port: u16,
-    _dir: TempDir,
-}
-
-impl Redis {
-    fn start() -> Redis {
-        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
-        let process = Command::new("redis-server")
-            .args([
-                "--port",
-                &port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--dir",
-            ])
-            .arg(dir.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server, from Debian's package (make setup)");
-        eventually("Redis listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        Redis { process, port, _dir: dir }
-    }
-
-    fn flush(&self) {
-        let done = Command::new("redis-cli")
-            .args(["-p", &self.port.to_string(), "flushall"])
-            .output()
-            .unwrap();
-        assert!(done.status.success());
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        // It may have been killed already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 #[test]
 fn a_notice_through_redis_wakes_the_leader_and_its_loss_costs_only_time() {
@@ -101,8 +49,7 @@ fn a_notice_through_redis_wakes_the_leader_and_its_loss_costs_only_time() {
     redis.flush();
     fastest = (0..3).map(|_| deliver()).min().unwrap();
     assert!(fastest < POLL / 3, "woken after a flush: {fastest:?}");
-    redis.process.kill().unwrap();
-    redis.process.wait().unwrap();
+    redis.kill();
     let slowest = deliver();
     assert!(slowest < POLL * 2, "found by the clock: {slowest:?}");
 }

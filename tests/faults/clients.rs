@@ -31,7 +31,7 @@ fn disappear(server: &Server, number: u64) {
         body.len()
     )
     .into_bytes();
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         bytes.truncate(rand::random::<u32>() as usize % bytes.len());
     }
     if let Ok(stream) = http::begin(server.address, &bytes) {

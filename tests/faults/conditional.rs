@@ -54,7 +54,7 @@ fn create(seen: &Seen, addresses: &[SocketAddr], identifier: usize) {
         let (bytes, address) = request(addresses[rand::random::<u32>() as usize % addresses.len()], identifier);
         seen.requests.fetch_add(1, Ordering::Relaxed);
         let answer = http::begin(address, &bytes).and_then(|stream| {
-            if rand::random::<u64>() % LOST_ONE_IN == 0 {
+            if rand::random::<u64>().is_multiple_of(LOST_ONE_IN) {
                 seen.lost.fetch_add(1, Ordering::Relaxed);
                 return Err(std::io::ErrorKind::Interrupted.into());
             }

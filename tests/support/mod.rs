@@ -2,5 +2,6 @@
 
 pub mod database;
 pub mod http;
+pub mod redis;
 pub mod server;
 pub mod world;

@@ -174,6 +174,13 @@ impl Server {
         found["total"].as_u64().expect("a total")
     }
 
+    /// Resident memory of its process.
+    pub fn memory_kb(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it lives");
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Sends SIGKILL while others still talk to it. Its PostgreSQL goes on living.
     pub fn kill_now(&self) {
         self.signal(Signal::SIGKILL);
