@@ -181,6 +181,16 @@ async fn matches(service: &Service, query: &Query, path: &str) -> Result<Page, O
 async fn read_page(service: &Service, page: &PageRead<'_>) -> Result<Vec<Found>, Outcome> {
     let query = page.query;
     let density = service.store.density();
+    let held = query.holders.as_ref().and_then(|holders| {
+        let (inner, rest) = holders.split(&query.condition)?;
+        density
+            .leads_holders(holders, &rest, query.number)
+            .then_some((holders, inner, rest))
+    });
+    if let Some((holders, inner, rest)) = held {
+        let sql = page.sql_by_holders(holders, inner, &rest, row_columns);
+        return read::page(&service.store, Plan::Gather, sql, page.sort().len()).await;
+    }
     let is_newest = page.part == Part::WithDate && query.sort[0].is_descending;
     let code = query.code.filter(|code| is_newest && density.leads(*code, &query.condition));
     let (plan, sql) = match (code, density.plan(&query.condition)) {

@@ -22,6 +22,8 @@ pub struct Compiler {
     pub sql: Sql,
     policy: Policy,
     aliases: usize,
+    /// Conditions are asked of rows that are there: what they look for is read once, not once for each row.
+    is_asking: bool,
 }
 
 impl Compiler {
@@ -30,6 +32,7 @@ impl Compiler {
             sql: Sql::default(),
             policy,
             aliases: 0,
+            is_asking: false,
         }
     }
 
@@ -44,12 +47,19 @@ impl Compiler {
     /// that satisfy `rest`. `offset 0` keeps the planner, which does not know the values, from taking another index. The inner alias carries
     /// the policy, and the outer one is of the same rows.
     pub fn fenced(&mut self, alias: &str, driver: &Condition, narrow: impl Fn(&mut Sql, &str), rest: &Condition) {
+        self.fenced_beside("", alias, driver, narrow, rest);
+    }
+
+    /// The same beside rows that `narrow` may name: `beside` is `name cross join lateral `, or empty.
+    pub fn fenced_beside(&mut self, beside: &str, alias: &str, driver: &Condition, narrow: impl Fn(&mut Sql, &str), rest: &Condition) {
         let inner = self.upcoming_alias();
-        self.sql.push(&format!(" from (select {inner}.*"));
+        self.sql.push(&format!(" from {beside}(select {inner}.*"));
         self.resource(driver);
         narrow(&mut self.sql, &inner);
         self.sql.push(&format!(" offset 0) {alias} where "));
+        self.is_asking = true;
         self.condition(alias, rest);
+        self.is_asking = false;
     }
 
     /// The name that the next call of [`Compiler::resource`] will use: for the select list before it.
@@ -341,6 +351,9 @@ impl Compiler {
 
     fn has(&mut self, alias: &str, salts: &[i64], inner: &Condition) {
         let source = self.upcoming_alias();
+        // `is true` keeps the planner from making a join of it, which without hash joins compares every row with every other.
+        let is_asking = self.is_asking;
+        self.sql.push(if is_asking { "(" } else { "" });
         self.sql
             .push(alias)
             .push(".self_hash in (select unnest(")
@@ -350,7 +363,7 @@ impl Compiler {
         self.sql.push(".reference_terms]) # ");
         let and = self.salts(salts);
         self.resource_and(and, inner);
-        self.sql.push(")");
+        self.sql.push(if is_asking { ")) is true" } else { ")" });
     }
 
     /// Writes the salt to XOR with; several need a row source of their own beside the resource.

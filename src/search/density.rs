@@ -5,7 +5,9 @@
 //! (docs/adr/0008-plans.md). Only for dense conditions is the database's planner asked, each time, whether to walk an order instead.
 
 use crate::search::condition::Condition;
+use crate::search::holders::Holders;
 use crate::search::index::further_code;
+use crate::search::index::type_term;
 use std::collections::HashMap;
 
 /// Rows that are gathered and sorted rather than walked in order: about a millisecond of work.
@@ -76,6 +78,19 @@ impl Density {
             && rows * 2.0 >= self.rows_of_term(code)
             && self.rows_of_term(further_code(code)) <= LEAD_ROWS_MIN
             && !may_be_rare(condition)
+    }
+
+    /// Whether the holders of a code are to be read in order from the index of first codes and patients: the code is dense, few rows have it as a
+    /// further one, and the rest of the condition, but for the type of the holders, has no index that gives less.
+    pub fn leads_holders(&self, holders: &Holders, rest: &Condition, number: i16) -> bool {
+        let rows = self.rows_of_term(holders.code);
+        let Condition::All(conditions) = rest else { return false };
+        let type_term = Condition::Terms(vec![type_term(number)]);
+        let others = conditions.iter().filter(|c| **c != type_term).map(|c| self.rows_of(c));
+        self.is_index_current
+            && rows > LEAD_ROWS_MIN
+            && others.fold(f64::INFINITY, f64::min) >= rows.min(GATHER_ROWS_MAX)
+            && self.rows_of_term(further_code(holders.code)) <= LEAD_ROWS_MIN
     }
 
     /// A condition in two: what its rarest index gives, and what is asked of these rows. Terms are looked for together, in one scan.

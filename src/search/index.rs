@@ -22,12 +22,13 @@ use std::borrow::Cow;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Raised when terms are made otherwise than before: an index of another version needs `eds reindex`.
-pub const INDEX_VERSION: i32 = 3;
+pub const INDEX_VERSION: i32 = 4;
 
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct IndexEntry {
     /// References first, then all others; each once. The first of the others is the resource's first code, if its type has a leading
-    /// parameter: an index has it beside the primary date. Further codes of that parameter have a term more ([`further_code`]).
+    /// parameter, and then the first of the references is that to the patient: an index has the code beside the primary date, another beside
+    /// the patient. Further codes of that parameter have a term more ([`further_code`]), and so has the first one of several patients.
     pub terms: Vec<i64>,
     pub reference_terms: i16,
     /// A bit for each parameter that has a value.
@@ -110,6 +111,7 @@ pub fn index(parameters: &TypeParameters, resource: Value<'_>) -> IndexEntry {
         parameters,
         entry: IndexEntry::default(),
         references: Vec::new(),
+        subjects: Vec::new(),
         tokens: vec![type_term(parameters.number)],
         codes: Vec::new(),
     };
@@ -120,13 +122,20 @@ pub fn index(parameters: &TypeParameters, resource: Value<'_>) -> IndexEntry {
     let Indexer {
         mut entry,
         mut references,
+        mut subjects,
         mut tokens,
         codes,
         ..
     } = indexer;
+    subjects.sort_unstable();
+    subjects.dedup();
+    references.retain(|reference| !subjects.contains(reference));
     references.sort_unstable();
     references.dedup();
-    tokens.extend(codes.iter().skip(1).map(|code| further_code(*code)));
+    let led = usize::from(subjects.len() < 2);
+    tokens.extend(codes.iter().skip(led).map(|code| further_code(*code)));
+    subjects.append(&mut references);
+    let mut references = subjects;
     tokens.sort_unstable();
     tokens.dedup();
     let lead = codes.first().copied().unwrap_or(type_term(parameters.number));
@@ -150,6 +159,8 @@ struct Indexer<'p> {
     parameters: &'p TypeParameters,
     entry: IndexEntry,
     references: Vec<i64>,
+    /// Those of them that are to the patient.
+    subjects: Vec<i64>,
     tokens: Vec<i64>,
     /// Codes of the leading parameter.
     codes: Vec<i64>,
@@ -210,7 +221,7 @@ impl<'p> Indexer<'p> {
             Datatype::Reference => self.put_reference(extract, value),
             Datatype::Resource => {
                 let target = self_hash(&value.get_str("resourceType")?, &value.get_str("id")?);
-                self.references.push(reference_term(extract.salt, target));
+                self.push_reference(extract.salt, target);
                 Some(())
             }
             Datatype::Date => self.put_date(extract, datetime::range(&value.as_str()?)?),
@@ -300,7 +311,7 @@ impl<'p> Indexer<'p> {
 
     fn put_one_uri(&mut self, extract: &Extract, uri: &str, is_reference: bool) {
         if is_reference {
-            self.references.push(reference_term(extract.salt, reference_hash(uri)));
+            self.push_reference(extract.salt, reference_hash(uri));
             return;
         }
         self.tokens.push(term(extract.salt, Token::Uri(uri)));
@@ -308,6 +319,14 @@ impl<'p> Indexer<'p> {
             for ancestor in uri_ancestors(uri) {
                 self.tokens.push(term(extract.salt, Token::UriBelow(ancestor)));
             }
+        }
+    }
+
+    fn push_reference(&mut self, salt: i64, target: i64) {
+        let term = reference_term(salt, target);
+        self.references.push(term);
+        if salt == self.parameters.subject {
+            self.subjects.push(term);
         }
     }
 
@@ -323,7 +342,7 @@ impl<'p> Indexer<'p> {
                 Some(local) => self_hash(local.type_name, local.id),
                 None => reference_hash(without_version(&reference)),
             };
-            self.references.push(reference_term(extract.salt, target));
+            self.push_reference(extract.salt, target);
             found = Some(());
         }
         if let Some(identifier) = value.get("identifier")

@@ -62,7 +62,7 @@ impl PageRead<'_> {
         }
     }
 
-    fn keys(&self, alias: &str) -> Vec<Key> {
+    pub fn keys(&self, alias: &str) -> Vec<Key> {
         self.sort().iter().map(|s| key(alias, s)).collect()
     }
 
@@ -97,6 +97,7 @@ impl PageRead<'_> {
         let bounds = Bounds::of(&self.query.condition);
         let mut keys = self.part_by_code(&mut compiler, "select * from ((", &columns, |sql, alias| {
             push_lead(sql, alias, self.query.number, code);
+            sql.push(&format!(" and {alias}.date_low is not null"));
             if let Some(from) = bounds.from {
                 sql.push(&format!(" and {alias}.date_low >= ")).bind(Arg::Int(from));
             }
@@ -115,12 +116,14 @@ impl PageRead<'_> {
             let narrowest = from.saturating_sub(WIDE);
             self.part_by_code(&mut compiler, ") union all (", &columns, |sql, alias| {
                 push_lead(sql, alias, self.query.number, code);
+                sql.push(&format!(" and {alias}.date_low is not null"));
                 sql.push(&format!(" and {alias}.date_low >= ")).bind(Arg::Int(narrowest));
                 sql.push(&format!(" and {alias}.date_low < ")).bind(Arg::Int(from));
                 sql.push(&format!(" and {alias}.date_high > ")).bind(Arg::Int(from));
             });
             keys = self.part_by_code(&mut compiler, ") union all (", &columns, |sql, alias| {
                 push_lead(sql, alias, self.query.number, code);
+                sql.push(&format!(" and {alias}.date_low is not null"));
                 sql.push(&format!(
                     " and {alias}.date_high - {alias}.date_low > {WIDE} and {alias}.date_high > "
                 ))
@@ -174,7 +177,7 @@ impl PageRead<'_> {
         (alias, keys)
     }
 
-    fn push_select(&self, sql: &mut Sql, alias: &str, columns: &impl Fn(&str) -> String, keys: &[Key]) {
+    pub fn push_select(&self, sql: &mut Sql, alias: &str, columns: &impl Fn(&str) -> String, keys: &[Key]) {
         sql.push("select ").push(&columns(alias));
         sql.push(&format!(", {alias}.terms[1:{alias}.reference_terms] as reference_hashes"));
         for (i, key) in keys.iter().enumerate() {
@@ -183,7 +186,7 @@ impl PageRead<'_> {
     }
 
     /// Which rows the part reads, and after which.
-    fn push_part(&self, sql: &mut Sql, alias: &str, keys: &[Key]) {
+    pub fn push_part(&self, sql: &mut Sql, alias: &str, keys: &[Key]) {
         if self.part != Part::All {
             sql.push(&format!(" and {alias}.type = "))
                 .bind(Arg::Int(i64::from(self.query.number)))
@@ -199,7 +202,7 @@ impl PageRead<'_> {
         }
     }
 
-    fn push_limit(&self, sql: &mut Sql) {
+    pub fn push_limit(&self, sql: &mut Sql) {
         sql.push(" limit ").bind(Arg::Int(self.limit as i64));
     }
 }
@@ -252,15 +255,15 @@ impl Bounds {
 }
 
 /// Rows whose first code this is. The number is text, so that the planner sees that the index has such rows.
-fn push_lead(sql: &mut Sql, alias: &str, number: i16, code: i64) {
+pub fn push_lead(sql: &mut Sql, alias: &str, number: i16, code: i64) {
     sql.push(&format!(
-        " and {alias}.type = {number} and {alias}.date_low is not null and {alias}.terms[{alias}.reference_terms + 1] = "
+        " and {alias}.type = {number} and {alias}.terms[{alias}.reference_terms + 1] = "
     ))
     .bind(Arg::Int(code));
 }
 
 /// The keys as they are called outside of the select that made them.
-fn outer(keys: &[Key]) -> Vec<Key> {
+pub fn outer(keys: &[Key]) -> Vec<Key> {
     let key = |(i, key): (usize, &Key)| Key {
         expression: format!("m.sort{i}"),
         ..key.clone()
@@ -268,7 +271,7 @@ fn outer(keys: &[Key]) -> Vec<Key> {
     keys.iter().enumerate().map(key).collect()
 }
 
-fn push_order(sql: &mut Sql, keys: &[Key], alias: &str, part: Part) {
+pub fn push_order(sql: &mut Sql, keys: &[Key], alias: &str, part: Part) {
     sql.push(" order by ");
     for (i, key) in keys.iter().enumerate() {
         let nulls = if i == 0 && part == Part::WithDate { "" } else { " nulls last" };
@@ -281,7 +284,7 @@ fn push_order(sql: &mut Sql, keys: &[Key], alias: &str, part: Part) {
 }
 
 #[derive(Clone)]
-struct Key {
+pub struct Key {
     expression: String,
     /// The SQL type that a cursor's text is cast to.
     sql_type: &'static str,
@@ -301,6 +304,7 @@ fn key(alias: &str, sort: &Sort) -> Key {
         SortKey::Date(keys) => (side("date_index", "low", keys), "bigint"),
         SortKey::String(keys) => (side("string_index", "value", keys), "text"),
         SortKey::Quantity(keys) => (side("quantity_index", "low", keys), "float8"),
+        SortKey::Referenced(salt) => (format!("({alias}.self_hash # {salt})"), "bigint"),
     };
     Key {
         expression,

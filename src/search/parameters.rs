@@ -38,7 +38,7 @@ const PRIMARY_DATES: &[&str] = &[
     "expiration-date",
 ];
 
-/// The parameter whose codes stand beside the primary date in an index (`migrations/0007_newest_of_a_code.sql`).
+/// The parameter whose codes stand beside the primary date in an index (`migrations/0008_holders_of_a_code.sql`).
 pub const LEADING_PARAMETER: &str = "code";
 
 #[derive(Debug)]
@@ -117,6 +117,8 @@ pub struct TypeParameters {
     pub primary_date: Option<i32>,
     /// Bit of the parameter whose first code leads the tokens of a row (`search::index`); 0 if the type has none.
     pub lead: i64,
+    /// Salt of the references that stand first in a row that has a lead: to the patient; 0 if the type has none.
+    pub subject: i64,
 }
 
 impl TypeParameters {
@@ -186,6 +188,7 @@ fn compile_type(definitions: &'static Definitions, name: &str) -> Result<TypePar
         },
         primary_date: None,
         lead: 0,
+        subject: 0,
     };
     let mut is_multiple = Vec::new();
     for definition in definitions.search_parameters_of(name) {
@@ -215,6 +218,7 @@ fn compile_type(definitions: &'static Definitions, name: &str) -> Result<TypePar
     }
     mark_primary_date(&mut compiled, &is_multiple);
     compiled.lead = lead(&compiled);
+    compiled.subject = subject(&compiled);
     for node in &mut compiled.walk.nodes {
         node.edges.sort_by(|a, b| a.name.cmp(&b.name));
     }
@@ -272,6 +276,13 @@ fn lead(compiled: &TypeParameters) -> i64 {
         .get(LEADING_PARAMETER)
         .filter(|code| code.kind == SearchParameterKind::Token && code.salts.len() == 1 && code.has_codings && !code.has_plain_codes);
     code.filter(|_| compiled.primary_date.is_some()).map_or(0, |code| 1i64 << code.bit)
+}
+
+fn subject(compiled: &TypeParameters) -> i64 {
+    match compiled.get("patient").map(|patient| patient.salts.as_slice()) {
+        Some([salt]) if compiled.lead != 0 => *salt,
+        _ => 0,
+    }
 }
 
 /// A path as text: names it in hashes that the database keeps, so its form never changes.
@@ -479,7 +490,7 @@ mod tests {
         let mut numbers: Vec<i16> = registry.types.values().filter(|t| t.lead != 0).map(|t| t.number).collect();
         numbers.sort_unstable();
         let numbers = numbers.iter().map(i16::to_string).collect::<Vec<_>>().join(", ");
-        let migration = include_str!("../../migrations/0007_newest_of_a_code.sql");
+        let migration = include_str!("../../migrations/0008_holders_of_a_code.sql");
         assert!(migration.contains(&format!("type in ({numbers})")), "type in ({numbers})");
     }
 }

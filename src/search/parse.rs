@@ -4,6 +4,7 @@
 use crate::fhir::definitions::model::SearchParameterKind;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
+use crate::search::holders::Holders;
 use crate::search::index::type_term;
 use crate::search::parameters::LEADING_PARAMETER;
 use crate::search::parameters::Parameter;
@@ -58,6 +59,8 @@ pub enum SortKey {
     Date(Vec<i32>),
     String(Vec<i32>),
     Quantity(Vec<i32>),
+    /// The term by which others reference the resource, under this salt.
+    Referenced(i64),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +87,8 @@ pub struct Query {
     pub condition: Condition,
     /// The term of the one code asked for, when the type has a leading parameter (`search::index`).
     pub code: Option<i64>,
+    /// The first `_has` that asks for holders of one code, if the search has no other order.
+    pub holders: Option<Holders>,
     pub sort: Vec<Sort>,
     pub count: usize,
     pub total: Total,
@@ -140,6 +145,7 @@ impl Parser<'_> {
             number: of.number,
             condition: Condition::nothing(),
             code: None,
+            holders: None,
             sort: Vec::new(),
             count: self.limits.page_entries_default,
             total: self.limits.total_default,
@@ -173,6 +179,10 @@ impl Parser<'_> {
             }
         }
         query.condition = Condition::All(without_type_term(conditions));
+        if query.sort.is_empty() {
+            query.holders = pairs.iter().find_map(|(name, text)| Holders::of(self.registry, name, text));
+            query.sort = query.holders.iter().map(Holders::sort).collect();
+        }
         Ok(query)
     }
 
@@ -480,7 +490,7 @@ fn split_modifier(name: &str) -> (&str, Option<&str>) {
 }
 
 /// The alternatives of a value; `\,` is a comma. Other escapes stay for the parts of the value.
-fn split_values(text: &str) -> Vec<String> {
+pub fn split_values(text: &str) -> Vec<String> {
     let (mut values, mut current, mut chars) = (Vec::new(), String::new(), text.chars());
     while let Some(c) = chars.next() {
         match c {

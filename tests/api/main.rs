@@ -27,6 +27,7 @@ mod races;
 mod redis;
 mod restart;
 mod search_dense;
+mod search_holders;
 mod search_links;
 mod search_random;
 mod search_ranges;

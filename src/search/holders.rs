@@ -1,0 +1,141 @@
+//! Holders of a code: `Patient?_has:Observation:patient:code=X`, for a code that very many resources have.
+//!
+//! Their first codes and patients stand beside each other in an index (`search::index`, migration 0008), so the patients of a code are met in order
+//! of their reference terms, each once, by looking for the first term after the last: a page costs as many looks as it has
+//! patients, however many resources each has. Such a search is therefore ordered by that term when nothing else is asked for, so that a page
+//! continues where the one before it ended, by whichever plan it is read.
+//! Spec: <https://hl7.org/fhir/R4/search.html#has>.
+
+use crate::search::compile::Compiler;
+use crate::search::condition::Condition;
+use crate::search::index::further_code;
+use crate::search::page::Key;
+use crate::search::page::PageRead;
+use crate::search::page::outer;
+use crate::search::page::push_lead;
+use crate::search::page::push_order;
+use crate::search::parameters::LEADING_PARAMETER;
+use crate::search::parameters::Registry;
+use crate::search::parse::Sort;
+use crate::search::parse::SortKey;
+use crate::search::parse::split_values;
+use crate::search::sql::Arg;
+use crate::search::sql::Sql;
+use crate::search::value::code_term;
+
+/// `_has` by the patient parameter and one code of a type that has both in front.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Holders {
+    /// The type that has the code.
+    number: i16,
+    /// Of its references to patients.
+    salt: i64,
+    pub code: i64,
+}
+
+impl Holders {
+    /// Reads the name and the value of a search parameter; `None` if it is another.
+    pub fn of(registry: &Registry, name: &str, text: &str) -> Option<Holders> {
+        let mut parts = name.strip_prefix("_has:")?.split(':');
+        let source = registry.of(parts.next()?)?;
+        let link = source.get(parts.next()?)?;
+        let is_led = parts.next()? == LEADING_PARAMETER && parts.next().is_none() && source.subject != 0 && link.salts == [source.subject];
+        let values = split_values(text);
+        match values.as_slice() {
+            [value] if is_led => Some(Holders {
+                number: source.number,
+                salt: source.subject,
+                code: code_term(source.get(LEADING_PARAMETER)?, value)?,
+            }),
+            _ => None,
+        }
+    }
+
+    /// The order of its matches.
+    pub fn sort(&self) -> Sort {
+        Sort {
+            key: SortKey::Referenced(self.salt),
+            is_descending: false,
+        }
+    }
+
+    /// The condition in two: what is asked of those that have the code, and what of their patients. `None`: it is not there.
+    pub fn split<'c>(&self, condition: &'c Condition) -> Option<(&'c Condition, Condition)> {
+        let Condition::All(conditions) = condition else { return None };
+        let place = conditions
+            .iter()
+            .position(|c| matches!(c, Condition::Has(salts, _) if *salts == [self.salt]))?;
+        let Condition::Has(_, inner) = &conditions[place] else {
+            return None;
+        };
+        let rest = conditions.iter().enumerate().filter(|(i, _)| *i != place).map(|(_, c)| c.clone());
+        Some((inner, Condition::All(rest.collect())))
+    }
+}
+
+impl PageRead<'_> {
+    /// The statement for a page of holders: those of whom it is the first code by looks into the index, and the few others gathered. `inner` and
+    /// `rest` are those of [`Holders::split`].
+    pub fn sql_by_holders(&self, holders: &Holders, inner: &Condition, rest: &Condition, columns: impl Fn(&str) -> String) -> Sql {
+        let mut compiler = Compiler::new(self.policy);
+        let salt = holders.salt;
+        let after = self.after.and_then(|cursor| cursor.keys.first()?.as_deref()?.parse().ok());
+        compiler.sql.push("with recursive s (term) as ((select n.terms[1]");
+        push_next(&mut compiler, holders, inner, |sql| {
+            sql.bind(Arg::Int(after.unwrap_or(i64::MIN)));
+        });
+        compiler.sql.push(") union all select (select n.terms[1]");
+        push_next(&mut compiler, holders, inner, |sql| {
+            sql.push("s.term");
+        });
+        compiler
+            .sql
+            .push(") from s where s.term is not null), f (hash) as materialized (select distinct unnest(n.terms[1:n.reference_terms]) # ")
+            .push(&salt.to_string());
+        let is_further = Condition::Terms(vec![further_code(holders.code)]);
+        compiler.fenced("n", &is_further, |_, _| {}, inner);
+        compiler.sql.push(") select distinct on (sort0) * from ((");
+        self.push_holders(&mut compiler, ("s", &format!("s.term # {salt}")), rest, &columns);
+        self.push_limit(&mut compiler.sql);
+        compiler.sql.push(") union all (");
+        let (alias, keys) = self.push_holders(&mut compiler, ("f", "f.hash"), rest, &columns);
+        push_order(&mut compiler.sql, &keys, &alias, self.part);
+        self.push_limit(&mut compiler.sql);
+        compiler.sql.push(")) m");
+        push_order(&mut compiler.sql, &outer(&keys), "m", self.part);
+        self.push_limit(&mut compiler.sql);
+        compiler.sql
+    }
+
+    /// The select of those whose hash a row source has.
+    fn push_holders(
+        &self,
+        compiler: &mut Compiler,
+        (source, hash): (&str, &str),
+        rest: &Condition,
+        columns: &impl Fn(&str) -> String,
+    ) -> (String, Vec<Key>) {
+        let alias = format!("{}_all", compiler.upcoming_alias());
+        let keys = self.keys(&alias);
+        self.push_select(&mut compiler.sql, &alias, columns, &keys);
+        let beside = format!("{source} cross join lateral ");
+        let narrow = |sql: &mut Sql, inner: &str| {
+            sql.push(&format!(" and {inner}.self_hash = {hash}"));
+        };
+        compiler.fenced_beside(&beside, &alias, &Condition::All(Vec::new()), narrow, rest);
+        self.push_part(&mut compiler.sql, &alias, &keys);
+        (alias, keys)
+    }
+}
+
+/// ` from ... limit 1`, as `n`: the first in order of those whose first code it is, beyond what `beyond` writes.
+fn push_next(compiler: &mut Compiler, holders: &Holders, inner: &Condition, beyond: impl Fn(&mut Sql)) {
+    let narrow = |sql: &mut Sql, alias: &str| {
+        push_lead(sql, alias, holders.number, holders.code);
+        sql.push(&format!(" and {alias}.reference_terms > 0 and {alias}.terms[1] > "));
+        beyond(sql);
+        sql.push(&format!(" order by {alias}.terms[1]"));
+    };
+    compiler.fenced("n", &Condition::All(Vec::new()), narrow, inner);
+    compiler.sql.push(" limit 1");
+}
