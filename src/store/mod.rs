@@ -14,6 +14,7 @@ pub mod pertinence;
 pub mod pools;
 pub mod read;
 pub mod reindex;
+pub mod restored;
 pub mod rows;
 pub mod statements;
 pub mod statistics;
