@@ -592,6 +592,55 @@ fn an_instant_comes_back_without_what_came_after_but_with_its_withdrawals_and_th
     server.request("GET", &cursor).send().expect(200);
 }
 
+/// The status of an operation of the ingestion API.
+fn standing(server: &Server, wii: &str) -> String {
+    let standing = server.request("GET", &format!("/v1/status/{wii}")).send().expect(200).json();
+    standing["status"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn operations_that_waited_at_the_instant_are_carried_out_but_bring_back_nothing_that_was_withdrawn_since() {
+    let dir = DataDir::new();
+    let archive = archiving(&dir);
+    let server = Server::start(&dir, &[("EDS_BACKUP_WAL_ARCHIVE", &archive)]);
+    let documents = [(); 3].map(|()| unique().to_uppercase());
+    let [removed, hidden, kept] = &documents;
+    // Held, so that nobody carries them out yet.
+    let mut holder = Session::open(&dir);
+    for prefix in &documents {
+        holder.execute(&format!(
+            "select pg_advisory_lock(hashtextextended('{}', 4904))",
+            identifier(prefix)
+        ));
+        let body = json!({"identifier": identifier(prefix), "jsonString": referto(prefix).to_string()});
+        let request = server.request("POST", &format!("/v1/document/workflowinstanceid/{prefix}"));
+        request.body("application/json", body.to_string()).send().expect(201);
+    }
+    let taken = backup(&dir);
+    std::thread::sleep(Duration::from_millis(1100));
+    let instant = chrono::Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+    holder.execute("select pg_advisory_unlock_all()");
+    eventually("they are carried out", || {
+        documents.iter().all(|prefix| standing(&server, prefix) == "SUCCESS")
+    });
+    remove(&server, removed);
+    rule(&server, hidden, "P99");
+    server.stop();
+
+    let restored = DataDir::new();
+    restore(&taken, Some(&wal(&dir)), Some(&instant), &restored).unwrap();
+    let server = Server::start(&restored, &[]);
+    eventually("none waits", || {
+        documents.iter().all(|prefix| standing(&server, prefix) != "ASYNC_RETRY")
+    });
+    assert_eq!(
+        documents.each_ref().map(|prefix| standing(&server, prefix)),
+        ["BLOCKING_ERROR", "BLOCKING_ERROR", "SUCCESS"]
+    );
+    assert_eq!(shown(&server, &[removed, hidden]), Vec::<String>::new());
+    assert_eq!(shown(&server, &[kept]).len(), 1);
+}
+
 #[test]
 fn a_second_restore_of_the_same_backup_has_another_epoch_and_pages_of_before_end() {
     let dir = DataDir::new();

@@ -20,6 +20,7 @@ use crate::store::restored::Later;
 use crate::store::write::Failure;
 use chrono::DateTime;
 use chrono::Utc;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -100,7 +101,7 @@ async fn apply(config: &Config, store: &Store, cluster: &Cluster, later: Option<
     })
 }
 
-fn tell(data_dir: &std::path::Path, done: &Done) {
+fn tell(data_dir: &Path, done: &Done) {
     println!("restored into {}: epoch {} of the feed", data_dir.display(), done.epoch);
     println!(
         "withdrawn again: {} documents hidden, {} deleted, {} that came and were hidden since are remembered by name",

@@ -21,6 +21,7 @@ use chrono::DateTime;
 use chrono::Utc;
 use sqlx::Connection;
 use sqlx::PgConnection;
+use std::collections::HashSet;
 
 /// 2026-01-01T00:00:00Z: epochs that a restore gives are seconds since then, so that two restores of one backup differ. Fits until 2094.
 const EPOCH_BEGIN_S: i64 = 1_767_225_600;
@@ -250,7 +251,7 @@ async fn bury(store: &Store, conn: &mut PgConnection, told: &[Told], now: DateTi
         .bind(hashes)
         .fetch_all(&mut *conn)
         .await?;
-    let here: std::collections::HashSet<i64> = here.into_iter().collect();
+    let here: HashSet<i64> = here.into_iter().collect();
     let gone: Vec<&Told> = told.iter().filter(|t| !here.contains(&t.self_hash)).collect();
     let rids = store.row_ids.take(&mut *conn, gone.len()).await?;
     sqlx::query(
