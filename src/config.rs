@@ -6,6 +6,7 @@
 
 pub mod sections;
 
+use crate::config::sections::Backup;
 use crate::config::sections::Bundle;
 use crate::config::sections::Database;
 use crate::config::sections::Delivery;
@@ -32,6 +33,7 @@ const DEFAULT: &str = include_str!("../config/default.toml");
 pub struct Config {
     pub server: Server,
     pub database: Database,
+    pub backup: Backup,
     pub metrics: Metrics,
     pub redis: Redis,
     pub telemetry: Telemetry,
@@ -136,6 +138,8 @@ impl Config {
             ("delivery.retry_schedule_s", self.delivery.retry_schedule_s.len()),
             ("ingestion.retry_schedule_s", self.ingestion.retry_schedule_s.len()),
             ("pertinence.order", self.pertinence.order.len()),
+            ("backup.age_max_h", self.backup.age_max_h as usize),
+            ("backup.wal_archive_timeout_s", self.backup.wal_archive_timeout_s as usize),
         ] {
             if value == 0 {
                 return Err(format!("{key} must not be 0 or empty"));

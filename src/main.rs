@@ -35,6 +35,24 @@ enum Command {
     },
     /// Builds the search index of every resource anew
     Reindex,
+    /// Takes a backup of the database, of a running server too
+    Backup {
+        /// Folder to put it into [default: the setting backup.folder]
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+    },
+    /// Makes a database in a new --data-dir from a backup
+    Restore {
+        /// The backup: a folder that `eds backup` made
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+        /// Folder of the WAL archive; without it the backup is restored to its own end
+        #[arg(long, value_name = "DIR")]
+        wal_archive: Option<PathBuf>,
+        /// Goes back to this instant, as 2026-11-25T17:40:00Z; without it all that the archive has is restored
+        #[arg(long, value_name = "INSTANT")]
+        until: Option<String>,
+    },
     /// Checks the set-up and says in words what is wrong
     Doctor,
 }
@@ -66,6 +84,8 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         Command::Migrate => commands::maintain::migrate(config).await,
         Command::Import { files } => commands::import::import(config, &files).await,
         Command::Reindex => commands::maintain::reindex(config).await,
+        Command::Backup { to } => commands::backup::backup(config, to).await,
+        Command::Restore { from, wal_archive, until } => commands::restore::restore(config, from, wal_archive, until).await,
         Command::Doctor => commands::doctor::doctor(config).await,
     }
 }

@@ -206,6 +206,38 @@ fn files_stay_readable() {
     assert!(long.is_empty(), "over {LINES_MAX} lines:\n{long:#?}");
 }
 
+/// The last migration before the first release; what came before it never ran on anybody's data.
+const RELEASED_SCHEMA: &str = "0007";
+
+/// What of a migration the version before it would not survive.
+fn takes_away(migration: &str) -> Vec<&str> {
+    let code = migration.lines().filter(|line| !line.trim_start().starts_with("--"));
+    let wrong = Regex::new(r"(?i)\b(drop\s+(table|column|index|constraint|not)|rename|truncate|set\s+not\s+null)\b|\balter\s+column\s+\w+\s+(set\s+data\s+)?type\b").unwrap();
+    code.filter(|line| wrong.is_match(line)).collect()
+}
+
+#[test]
+fn migrations_only_add_so_that_the_version_before_runs_on_them() {
+    // docs/operations.md: rollback is starting the older binary.
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if &name[..4] > RELEASED_SCHEMA {
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(takes_away(&text).is_empty(), "{name}: {:?}", takes_away(&text));
+        }
+    }
+    for wrong in [
+        "alter table a drop column b;",
+        "alter table a rename column b to c;",
+        "alter table a alter column b type bigint;",
+    ] {
+        assert_eq!(takes_away(wrong), [wrong]);
+    }
+    assert!(takes_away("alter table a add column b int not null default 0;\n-- drop table a\ncreate index c on a (b);").is_empty());
+}
+
 #[test]
 fn nothing_is_left_to_do_and_every_module_says_what_it_is() {
     let mark = Regex::new(r"\b(TODO|FIXME|XXX|HACK)\b").unwrap();

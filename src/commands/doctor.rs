@@ -1,13 +1,16 @@
 //! `eds doctor`: looks at everything that a server needs and says in words what is wrong and how to mend it.
 
+use crate::clock::Clock;
 use crate::commands::Database;
 use crate::commands::told;
 use crate::config::Config;
 use crate::fhir::definitions::definitions;
 use crate::search::parameters::Registry;
 use crate::store;
+use crate::store::cluster::backup;
 use sqlx::PgPool;
 use std::net::TcpListener;
+use std::path::Path;
 
 /// The oldest PostgreSQL that we run on, as `server_version_num`.
 const POSTGRES_MIN: i32 = 150_000;
@@ -38,7 +41,7 @@ pub async fn doctor(config: Config) -> Result<(), String> {
         "definitions",
         registry.map(|r| format!("R4 4.0.1, {} resource types", r.definitions.resource_types().len())),
     );
-    match Database::open(&config).await {
+    match Database::visit(&config).await {
         Err(error) => tell("database", Err(error)),
         Ok(database) => {
             match store::pools::pool(&database.settings, 1, store::pools::ALWAYS_SAME) {
@@ -47,6 +50,7 @@ pub async fn doctor(config: Config) -> Result<(), String> {
                     for (what, result) in check_database(&pool).await {
                         tell(what, result);
                     }
+                    tell("archive of the log", archiving(&pool).await);
                     tell("connections", check_connections(&config, &pool).await);
                     pool.close().await;
                 }
@@ -54,6 +58,7 @@ pub async fn doctor(config: Config) -> Result<(), String> {
             database.close().await;
         }
     }
+    tell("backup", last_backup(&config));
     tell("redis", redis(&config).await);
     if failed == 0 {
         Ok(())
@@ -122,6 +127,42 @@ async fn check_database(pool: &PgPool) -> Vec<(&'static str, Result<String, Stri
         ("schema", migrated),
         ("index", index),
     ]
+}
+
+/// Whether what PostgreSQL archives arrives.
+async fn archiving(pool: &PgPool) -> Result<String, String> {
+    let ask = "select current_setting('archive_mode') <> 'off', archived_count, failed_count,
+                      coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false), last_failed_wal
+               from pg_stat_archiver";
+    let (is_on, archived, failed, is_failing, segment): (bool, i64, i64, bool, Option<String>) = sqlx::query_as(ask)
+        .fetch_one(pool)
+        .await
+        .map_err(|e| told(store::database_error(e)))?;
+    match (is_on, is_failing) {
+        (false, _) => Ok("off: backups are restored to their own end alone".to_owned()),
+        (true, false) => Ok(format!("{archived} segments arrived, {failed} attempts failed before")),
+        (true, true) => Err(format!(
+            "the segment {} cannot be archived: is the folder of backup.wal_archive full, closed to the user of PostgreSQL, or that of another database?",
+            segment.unwrap_or_default()
+        )),
+    }
+}
+
+/// Whether the newest backup is new enough, if a folder for them is configured.
+fn last_backup(config: &Config) -> Result<String, String> {
+    if config.backup.folder.is_empty() {
+        return Ok("no folder is configured".to_owned());
+    }
+    let last = backup::last(Path::new(&config.backup.folder))?;
+    let last = last.ok_or_else(|| format!("there is none in {}: run eds backup", config.backup.folder))?;
+    let age_h = (Clock::System.now() - last).num_hours();
+    match u64::try_from(age_h).is_ok_and(|age_h| age_h > config.backup.age_max_h) {
+        false => Ok(format!("the newest is of {}", last.to_rfc3339())),
+        true => Err(format!(
+            "the newest in {} is {age_h} hours old, and backup.age_max_h is {}: run eds backup",
+            config.backup.folder, config.backup.age_max_h
+        )),
+    }
 }
 
 /// Whether the database allows as many connections as the server may open.

@@ -12,13 +12,7 @@ use indicatif::ProgressStyle;
 /// Brings the schema to this version.
 pub async fn migrate(config: Config) -> Result<(), String> {
     let database = Database::open(&config).await?;
-    let result = async {
-        let pool = store::pools::pool(&database.settings, 1, store::pools::ALWAYS_SAME)?;
-        store::migrate(&pool).await?;
-        pool.close().await;
-        Ok(())
-    };
-    let result = result.await.map_err(told);
+    let result = store::migrate(&database.settings).await.map_err(told);
     database.close().await;
     result.inspect(|()| println!("the database has the schema of this version"))
 }

@@ -1,8 +1,10 @@
 //! The commands, and the only wiring: from settings to a running [`Service`].
 
+pub mod backup;
 pub mod doctor;
 pub mod import;
 pub mod maintain;
+pub mod restore;
 pub mod serve;
 
 use crate::clock::Clock;
@@ -19,7 +21,9 @@ use crate::search::parse::Total;
 use crate::store::Settings;
 use crate::store::Store;
 use crate::store::cluster;
-use crate::store::cluster::Cluster;
+use crate::store::cluster::Options;
+use crate::store::cluster::Reached;
+use crate::store::cluster::archive::Archive;
 use crate::store::database_error;
 use crate::store::read::Reader;
 use crate::store::writer::Writer;
@@ -31,31 +35,67 @@ use std::sync::Arc;
 /// The database that the settings name, or a private one that stops with this process.
 pub struct Database {
     pub settings: Settings,
-    cluster: Option<Cluster>,
+    private: Option<Reached>,
 }
 
 impl Database {
-    /// Errors: a text for the operator.
+    /// For oneself alone, when it is a private one. Errors: a text for the operator.
     pub async fn open(config: &Config) -> Result<Database, String> {
-        let cluster = match config.database.url.is_empty() {
-            true => Some(cluster::start(&config.data_dir()?).await?),
+        let private = match config.database.url.is_empty() {
+            true => Some(Reached::Started(
+                cluster::start_with(&config.data_dir()?, cluster_options(config)?).await?,
+            )),
             false => None,
         };
-        let url = cluster.as_ref().map_or_else(|| config.database.url.to_string(), Cluster::url);
-        let settings = Settings {
-            url,
-            pool_size_max: config.database.pool_size_max,
-            pool_wait_ms: config.database.pool_wait_ms,
-            statement_timeout_ms: config.database.statement_timeout_ms,
+        Ok(Database::of(config, private))
+    }
+
+    /// Beside a server that may be running. Errors: a text for the operator.
+    pub async fn visit(config: &Config) -> Result<Database, String> {
+        let private = match config.database.url.is_empty() {
+            true => Some(cluster::reach(&config.data_dir()?, cluster_options(config)?).await?),
+            false => None,
         };
-        Ok(Database { settings, cluster })
+        Ok(Database::of(config, private))
+    }
+
+    fn of(config: &Config, private: Option<Reached>) -> Database {
+        let url = private.as_ref().map_or_else(|| config.database.url.to_string(), Reached::url);
+        Database {
+            settings: settings(config, url),
+            private,
+        }
     }
 
     pub async fn close(self) {
-        if let Some(cluster) = self.cluster {
-            cluster.stop().await;
+        if let Some(private) = self.private {
+            private.leave().await;
         }
     }
+}
+
+fn settings(config: &Config, url: String) -> Settings {
+    Settings {
+        url,
+        pool_size_max: config.database.pool_size_max,
+        pool_wait_ms: config.database.pool_wait_ms,
+        statement_timeout_ms: config.database.statement_timeout_ms,
+    }
+}
+
+fn cluster_options(config: &Config) -> Result<Options, String> {
+    let folder = match config.backup.wal_archive.as_str() {
+        "" => return Ok(Options::default()),
+        folder => std::path::absolute(folder).map_err(|e| format!("backup.wal_archive: {e}"))?,
+    };
+    let archive = Archive {
+        folder,
+        timeout_s: config.backup.wal_archive_timeout_s,
+    };
+    Ok(Options {
+        archive: Some(archive),
+        ..Options::default()
+    })
 }
 
 /// Everything that interactions need, on an open database. Errors: a text for the operator.

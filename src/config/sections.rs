@@ -53,6 +53,15 @@ pub struct Database {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Backup {
+    pub folder: String,
+    pub age_max_h: u64,
+    pub wal_archive: String,
+    pub wal_archive_timeout_s: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Metrics {
     /// None: off.
     #[serde(deserialize_with = "address_or_off")]

@@ -24,6 +24,9 @@ use std::collections::HashSet;
 const BOOTSTRAP_ROWS: i64 = 1_000;
 /// How far references to shared resources are followed: PractitionerRole to Organization to the Organization it is part of, and so on.
 const DEPTH_MAX: usize = 6;
+/// Masks of all regions and of none.
+const ALL: i32 = -1;
+const NONE: i32 = 0;
 
 pub struct Router<'s> {
     service: &'s Service,
@@ -73,7 +76,7 @@ impl<'s> Router<'s> {
         let created: HashSet<i64> = changed.iter().filter(|c| c.is_creation).map(|c| c.rid).collect();
         let rows = pertinence::by_rids(conn, &rids).await?;
         let late: Vec<Routed> = rows.iter().filter(|r| created.contains(&r.rid)).cloned().collect();
-        self.route(conn, rows, true).await?;
+        self.route(conn, rows, ALL).await?;
         self.move_patients(conn).await?;
         self.enter_late(conn, &late).await?;
         if keys.is_empty() {
@@ -82,12 +85,12 @@ impl<'s> Router<'s> {
         let rids = pertinence::rids_by_terms(conn, &keys).await?;
         let mut patients = pertinence::by_rids(conn, &rids).await?;
         patients.retain(|r| self.is_patient(r));
-        self.route(conn, patients, false).await?;
+        self.route(conn, patients, NONE).await?;
         self.move_patients(conn).await?;
         Ok(true)
     }
 
-    /// Existing resources, for regions that are new. Tells whether more wait.
+    /// Existing resources, for regions that are new or begin anew. Tells whether more wait.
     pub async fn bootstrap(&mut self, conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
         let new: Vec<&Region> = self.regions.iter().filter(|r| r.bootstrap_rid.is_some()).collect();
         let Some(after) = new.iter().filter_map(|r| r.bootstrap_rid).min() else {
@@ -96,7 +99,9 @@ impl<'s> Router<'s> {
         let rids = pertinence::bootstrap_rids(conn, after, BOOTSTRAP_ROWS).await?;
         let last = rids.last().copied();
         let rows = pertinence::by_rids(conn, &rids).await?;
-        self.route(conn, rows, false).await?;
+        // What it holds already it is told again: after a restore nobody knows how much of it is still so (docs/adr/0009-backup.md).
+        let behind = new.iter().fold(NONE, |mask, region| mask | 1 << region.bit);
+        self.route(conn, rows, behind).await?;
         // Their compartments come in their turn.
         self.seen.clear();
         for region in new {
@@ -157,12 +162,12 @@ impl<'s> Router<'s> {
         self.service.store.registry.name_of(row.type_number) == "Patient"
     }
 
-    async fn route(&mut self, conn: &mut PgConnection, rows: Vec<Routed>, is_content: bool) -> Result<(), sqlx::Error> {
+    async fn route(&mut self, conn: &mut PgConnection, rows: Vec<Routed>, news: i32) -> Result<(), sqlx::Error> {
         let wanted = self.wanted_masks(conn, &rows).await?;
         let mut entering: Vec<(Vec<i64>, i32)> = Vec::new();
         for (row, wanted) in rows.iter().zip(wanted) {
-            let entered = self.decide(row, wanted, is_content);
-            if entered != 0 || is_content && wanted != 0 {
+            let entered = self.decide(row, wanted, news);
+            if entered != 0 || news & wanted != 0 {
                 entering.push((self.targets(row), wanted));
             }
         }
@@ -180,11 +185,12 @@ impl<'s> Router<'s> {
         Ok(())
     }
 
-    /// What the regions must be told of one row; returns the bits that enter.
-    fn decide(&mut self, row: &Routed, wanted: i32, is_content: bool) -> i32 {
+    /// What the regions must be told of one row; returns the bits that enter. `news`: the regions that do not know its content yet, though they
+    /// hold it.
+    fn decide(&mut self, row: &Routed, wanted: i32, news: i32) -> i32 {
         let held = self.held(row);
         let (entering, leaving) = (wanted & !held, held & !wanted);
-        let updated = if is_content { wanted & held } else { 0 };
+        let updated = wanted & held & news;
         for region in self.regions {
             let of_region = 1 << region.bit;
             let is_present = (entering | updated) & of_region != 0;
@@ -226,7 +232,7 @@ impl<'s> Router<'s> {
             }
             let held = self.held(&row);
             let mask = held | wanted.get(&row.self_hash).copied().unwrap_or(0);
-            if self.decide(&row, mask, false) != 0 {
+            if self.decide(&row, mask, NONE) != 0 {
                 next.push((self.targets(&row), mask));
             }
         }
@@ -350,10 +356,10 @@ impl<'s> Router<'s> {
                 .iter()
                 .flat_map(|p| salts.iter().map(|salt| reference_term(*salt, p.self_hash)))
                 .collect();
-            self.route(conn, moving, false).await?;
+            self.route(conn, moving, NONE).await?;
             let rids = pertinence::rids_by_terms(conn, &terms).await?;
             let rows = pertinence::by_rids(conn, &rids).await?;
-            self.route(conn, rows, false).await?;
+            self.route(conn, rows, NONE).await?;
         }
     }
 
@@ -381,7 +387,7 @@ impl<'s> Router<'s> {
         for row in late {
             let held = self.held(row);
             let mask = held | masks.get(&row.self_hash).copied().unwrap_or(0) & self.enrolled;
-            if self.decide(row, mask, false) != 0 {
+            if self.decide(row, mask, NONE) != 0 {
                 entering.push((self.targets(row), mask));
             }
         }

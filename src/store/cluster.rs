@@ -6,11 +6,17 @@
 //! it when it was started with other settings. A PostgreSQL that dies under a living server is started again and recovers.
 //! Linux only: processes are looked at through /proc. Reasons: `docs/adr/0004-embedded-database.md`.
 
+pub mod archive;
+pub mod backup;
 mod folder;
 mod leftover;
 mod programs;
+pub mod recovery;
 
+use crate::store::cluster::archive::Archive;
+use crate::store::cluster::backup::Source;
 use crate::store::cluster::folder::Folder;
+use crate::store::cluster::folder::RESTORING;
 use crate::store::cluster::programs::Programs;
 use nix::sys::signal::Signal;
 use sqlx::ConnectOptions;
@@ -31,6 +37,8 @@ use std::time::Instant;
 const NAME: &str = "eds";
 /// A connection is tried this often while PostgreSQL starts.
 const READY_POLL: Duration = Duration::from_millis(5);
+/// The same while a backup is recovered, which can take hours: PostgreSQL logs each attempt.
+const RECOVERY_POLL: Duration = Duration::from_millis(200);
 /// Recovery after a crash replays at most max_wal_size of log; longer than this, something is wrong.
 const READY_TIMEOUT: Duration = Duration::from_secs(600);
 /// A fast shutdown writes a checkpoint; after this time the shutdown is forced, and the next start recovers.
@@ -50,6 +58,7 @@ pub struct Cluster {
 struct Shared {
     folder: Folder,
     programs: Programs,
+    options: Options,
     postmaster: Mutex<Postmaster>,
 }
 
@@ -62,11 +71,31 @@ struct Postmaster {
     wanted: bool,
 }
 
+/// How a private PostgreSQL is run, besides its folder.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Where its log is archived; `None`: nowhere.
+    pub archive: Option<Archive>,
+    /// It recovers from a backup, which takes as long as it takes.
+    pub is_recovery: bool,
+}
+
+/// The private PostgreSQL of a server that runs, or one that was started because none does.
+pub enum Reached {
+    Running(Folder, Programs),
+    Started(Cluster),
+}
+
 /// Starts the cluster of `data_dir`, making it first when there is none, and returns when it answers.
 /// Errors: a text for the person who starts the server: no programs, a folder that is in use or cannot be used, a failed start.
 pub async fn start(data_dir: &Path) -> Result<Cluster, String> {
+    start_with(data_dir, Options::default()).await
+}
+
+/// The same, not by the defaults.
+pub async fn start_with(data_dir: &Path, options: Options) -> Result<Cluster, String> {
     let data_dir = data_dir.to_owned();
-    let cluster = tokio::task::spawn_blocking(move || launch(&data_dir))
+    let cluster = tokio::task::spawn_blocking(move || launch(&data_dir, options))
         .await
         .map_err(|e| e.to_string())??;
     if let Err(error) = cluster.wait_until_ready().await {
@@ -81,12 +110,50 @@ pub async fn start(data_dir: &Path) -> Result<Cluster, String> {
     Ok(cluster)
 }
 
+/// Whether there is a cluster in the folder.
+pub fn exists(data_dir: &Path) -> bool {
+    data_dir.join("postgres").join("PG_VERSION").exists()
+}
+
+/// Reaches the cluster of a folder, whether a server runs on it or not; makes it when there is none. Errors: as those of [`start`].
+pub async fn reach(data_dir: &Path, options: Options) -> Result<Reached, String> {
+    match folder::in_use(data_dir)? {
+        Some(folder) => {
+            let programs = programs::find(folder.version()?)?;
+            Ok(Reached::Running(folder, programs))
+        }
+        None => start_with(data_dir, options).await.map(Reached::Started),
+    }
+}
+
+impl Reached {
+    pub fn url(&self) -> String {
+        match self {
+            Reached::Running(folder, _) => url(folder),
+            Reached::Started(cluster) => cluster.url(),
+        }
+    }
+
+    /// For a backup of it.
+    pub fn source(&self) -> Source {
+        match self {
+            Reached::Running(folder, programs) => Source::of_folder(folder, programs),
+            Reached::Started(cluster) => Source::of_folder(&cluster.shared.folder, &cluster.shared.programs),
+        }
+    }
+
+    /// Stops what was started.
+    pub async fn leave(self) {
+        if let Reached::Started(cluster) = self {
+            cluster.stop().await;
+        }
+    }
+}
+
 impl Cluster {
     /// Where it is reached: database `eds`, role `eds`, through the unix socket.
     pub fn url(&self) -> String {
-        let socket = self.shared.folder.socket.to_string_lossy();
-        let host: String = socket.bytes().map(percent_encode).collect();
-        format!("postgres://{NAME}@localhost/{NAME}?host={host}")
+        url(&self.shared.folder)
     }
 
     /// Stops it: open connections end, a checkpoint is written. Returns when its processes are gone.
@@ -120,7 +187,7 @@ impl Cluster {
             if !self.shared.lock().is_alive(&self.shared.folder.cluster) {
                 return Err(format!("the private PostgreSQL did not start: {}", self.shared.folder.log_tail()));
             }
-            if begin.elapsed() > READY_TIMEOUT {
+            if begin.elapsed() > READY_TIMEOUT && !self.shared.options.is_recovery {
                 return Err(format!(
                     "the private PostgreSQL is not ready after {} s: {attempt}",
                     READY_TIMEOUT.as_secs()
@@ -130,7 +197,12 @@ impl Cluster {
                 told = true;
                 tracing::info!("the private PostgreSQL is recovering");
             }
-            tokio::time::sleep(READY_POLL).await;
+            tokio::time::sleep(if self.shared.options.is_recovery {
+                RECOVERY_POLL
+            } else {
+                READY_POLL
+            })
+            .await;
         }
     }
 }
@@ -187,7 +259,7 @@ impl Shared {
             // One that cannot start is not tried ten times a second.
             pause = (pause * 2).min(Duration::from_secs(5));
             leftover::end_all(&self.folder.cluster);
-            match self.programs.spawn(&self.folder) {
+            match self.programs.spawn(&self.folder, &self.options) {
                 Ok(child) => *postmaster = Postmaster::of(child),
                 Err(error) => tracing::error!(error, "the private PostgreSQL cannot be started"),
             }
@@ -238,14 +310,23 @@ impl Postmaster {
 }
 
 /// Everything up to the started process.
-fn launch(data_dir: &Path) -> Result<Cluster, String> {
+fn launch(data_dir: &Path, options: Options) -> Result<Cluster, String> {
     let (folder, lock) = folder::prepare(data_dir)?;
     let programs = programs::find(folder.version()?)?;
+    if !folder.has_cluster() && folder.data_dir.join(RESTORING).exists() {
+        return Err(format!(
+            "a restore into {} was begun and did not end: run `eds restore` again, or remove the folder",
+            folder.data_dir.display()
+        ));
+    }
+    if let Some(archive) = &options.archive {
+        archive.prepare(folder.owner)?;
+    }
     if !folder.has_cluster() {
         programs.create_cluster(&folder)?;
     }
     let postmaster = match leftover::postmaster(&folder.cluster) {
-        Some(pid) if leftover::is_as_wanted(&folder, &programs) => {
+        Some(pid) if leftover::is_as_wanted(&folder, &programs, &options) => {
             tracing::info!("took over the private PostgreSQL that a killed server left");
             Postmaster {
                 pid,
@@ -255,15 +336,21 @@ fn launch(data_dir: &Path) -> Result<Cluster, String> {
         }
         _ => {
             leftover::end_all(&folder.cluster);
-            Postmaster::of(programs.spawn(&folder)?)
+            Postmaster::of(programs.spawn(&folder, &options)?)
         }
     };
     let shared = Arc::new(Shared {
         folder,
         programs,
+        options,
         postmaster: Mutex::new(postmaster),
     });
     Ok(Cluster { shared, _lock: lock })
+}
+
+fn url(folder: &Folder) -> String {
+    let host: String = folder.socket.to_string_lossy().bytes().map(percent_encode).collect();
+    format!("postgres://{NAME}@localhost/{NAME}?host={host}")
 }
 
 fn code(error: &sqlx::Error) -> Option<String> {

@@ -199,6 +199,16 @@ async fn end(conn: &mut PgConnection, ids: &[i64], status: &str, message: Option
     Ok(())
 }
 
+/// Operations that wait and would bring one of these documents.
+pub async fn waiting_to_bring(conn: &mut PgConnection, identifiers: &[String]) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select id from ingestion where status is null and operation in ('CREATE', 'REPLACE') and identifier = any($1) order by id",
+    )
+    .bind(identifiers)
+    .fetch_all(conn)
+    .await
+}
+
 /// How an operation stands.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Standing {

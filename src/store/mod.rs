@@ -14,6 +14,7 @@ pub mod pertinence;
 pub mod pools;
 pub mod read;
 pub mod reindex;
+pub mod restored;
 pub mod rows;
 pub mod statements;
 pub mod statistics;
@@ -32,8 +33,10 @@ use crate::store::rows::RowIds;
 use sqlx::Connection;
 use sqlx::PgConnection;
 use sqlx::PgPool;
+use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnectOptions;
 use std::sync::Arc;
+use std::sync::LazyLock;
 use std::sync::RwLock;
 use tokio::sync::Notify;
 
@@ -60,13 +63,19 @@ pub struct Settings {
     pub statement_timeout_ms: u64,
 }
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+/// What a newer version has added is left alone: so the version before it still starts on the migrated database, which is what a rollback is
+/// (docs/operations.md). Migrations only add.
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrator = sqlx::migrate!("./migrations");
+    migrator.set_ignore_missing(true);
+    migrator
+});
 
 impl Store {
     /// Connects, migrates, and reads what is needed to start.
     pub async fn open(settings: &Settings, registry: Arc<Registry>, clock: Clock) -> Result<Store, Outcome> {
         let pools = Pools::new(settings, 1)?;
-        migrate(&pools.points).await?;
+        migrate(settings).await?;
         let density = statistics::density(&pools.points).await.map_err(database_error)?;
         let bodies = Arc::new(Bodies::load(&pools.points).await.map_err(database_error)?);
         let leader_options = pools::options(settings, pools::ALWAYS_SAME)?.options([
@@ -125,10 +134,15 @@ const LEADER_IDLE_MAX_MS: &str = "60000";
 /// A tick that is cut short begins again with the same work: its statements get longer than those of requests.
 const LEADER_STATEMENT_MAX_MS: &str = "600000";
 
-/// Brings the schema to this version; the migrator holds an advisory lock meanwhile.
-pub async fn migrate(pool: &PgPool) -> Result<(), Outcome> {
+/// Brings the schema to this version. The migrator holds an advisory lock meanwhile: of several servers that start at once one migrates, and
+/// the others wait. Each migration is a transaction: one that is cut leaves nothing, and the next start goes on. No statement of it has a
+/// time limit, nor has the wait: an index of a large table takes what it takes.
+pub async fn migrate(settings: &Settings) -> Result<(), Outcome> {
+    let options =
+        pools::options(settings, pools::ALWAYS_SAME)?.options([("statement_timeout", "0"), ("idle_in_transaction_session_timeout", "0")]);
+    let mut conn = PgConnection::connect_with(&options).await.map_err(database_error)?;
     MIGRATIONS
-        .run(pool)
+        .run(&mut conn)
         .await
         .map_err(|e| Outcome::internal(format!("migration failed: {e}")))?;
     let key: [u8; 32] = rand::random();
@@ -136,10 +150,10 @@ pub async fn migrate(pool: &PgPool) -> Result<(), Outcome> {
     sqlx::query(insert)
         .bind(&key[..])
         .bind(INDEX_VERSION)
-        .execute(pool)
+        .execute(&mut conn)
         .await
         .map_err(database_error)?;
-    Ok(())
+    conn.close().await.map_err(database_error)
 }
 
 /// What to tell of an index that was made by an older version: searches may miss what it lacks.

@@ -173,6 +173,11 @@ pub async fn regions(conn: &mut PgConnection) -> Result<Vec<Region>, sqlx::Error
     .await
 }
 
+/// How often the feed was begun anew; positions are of one epoch.
+pub async fn feed_epoch(conn: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    sqlx::query_scalar("select feed_epoch from repository").fetch_one(conn).await
+}
+
 /// The next row ids for a bootstrap, and whether more follow.
 pub async fn bootstrap_rids(conn: &mut PgConnection, after: i64, limit: i64) -> Result<Vec<i64>, sqlx::Error> {
     sqlx::query_scalar("select rid from resource where rid > $1 order by rid limit $2")

@@ -342,6 +342,8 @@ fn the_pull_feed_has_bounded_pages_in_order_and_ends() {
         ("", 400),
         ("region=200&after=-1", 400),
         ("region=200&after=x", 400),
+        ("region=200&epoch=x", 400),
+        ("region=200&epoch=7&after=1", 410),
         ("region=200&nosuch=1", 400),
     ] {
         country.national.get(&format!("/$changes?{query}")).refused(status);

@@ -15,14 +15,20 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A unix socket's path has at most 107 bytes; PostgreSQL adds "/.s.PGSQL.5432".
 const SOCKET_DIR_BYTES_MAX: usize = 107 - "/.s.PGSQL.5432".len();
 /// The log of PostgreSQL is put aside at a start when it is larger; it holds no statements, so it grows slowly.
 const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Its lock is that of the folder.
+const LOCK: &str = "eds.lock";
+/// Holds the cluster while a restore works on it.
+pub const RESTORING: &str = "restoring";
 
 #[derive(Debug)]
 pub struct Folder {
@@ -45,6 +51,11 @@ pub struct Owner {
 
 /// Makes what is missing of the folder and locks it.
 pub fn prepare(data_dir: &Path) -> Result<(Folder, File), String> {
+    prepare_for(data_dir, owner(&data_dir.join("postgres"))?)
+}
+
+/// The same, for an owner that is decided already.
+pub fn prepare_for(data_dir: &Path, owner: Owner) -> Result<(Folder, File), String> {
     let made = !data_dir.exists();
     DirBuilder::new()
         .recursive(true)
@@ -52,29 +63,59 @@ pub fn prepare(data_dir: &Path) -> Result<(Folder, File), String> {
         .create(data_dir)
         .map_err(|e| text(data_dir, e))?;
     let data_dir = &data_dir.canonicalize().map_err(|e| text(data_dir, e))?;
-    let cluster = data_dir.join("postgres");
-    let owner = owner(&cluster)?;
-    let lock_path = data_dir.join("eds.lock");
+    let lock_path = data_dir.join(LOCK);
     if owner.is_dropped {
         open_the_way(data_dir, owner, made || lock_path.exists() || is_empty(data_dir))?;
     }
     let lock = lock(&lock_path)?;
-    let socket = socket(data_dir);
-    private_dir(&socket, owner)?;
-    let log = data_dir.join("postgres.log");
-    Ok((
-        Folder {
-            data_dir: data_dir.clone(),
-            cluster,
-            socket,
-            log,
-            owner,
-        },
-        lock,
-    ))
+    let folder = Folder::of(data_dir, owner);
+    private_dir(&folder.socket, owner)?;
+    Ok((folder, lock))
+}
+
+/// The folder of a server that runs; `None` when nobody holds it. Errors: it may not be read.
+pub fn in_use(data_dir: &Path) -> Result<Option<Folder>, String> {
+    if !data_dir.exists() {
+        return Ok(None);
+    }
+    let data_dir = &data_dir.canonicalize().map_err(|e| text(data_dir, e))?;
+    let folder = Folder::of(data_dir, owner(&data_dir.join("postgres"))?);
+    let path = data_dir.join(LOCK);
+    let lock = match File::open(&path) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(text(&path, error)),
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(folder)),
+        Err(TryLockError::Error(error)) => Err(text(&path, error)),
+    }
+}
+
+impl Owner {
+    /// Whoever runs this program, with all rights that they have.
+    pub fn ourselves() -> Owner {
+        Owner {
+            uid: geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+            is_dropped: false,
+        }
+    }
 }
 
 impl Folder {
+    /// `data_dir` is canonical.
+    fn of(data_dir: &Path, owner: Owner) -> Folder {
+        Folder {
+            data_dir: data_dir.to_owned(),
+            cluster: data_dir.join("postgres"),
+            socket: socket(data_dir),
+            log: data_dir.join("postgres.log"),
+            owner,
+        }
+    }
+
     pub fn has_cluster(&self) -> bool {
         self.cluster.join("PG_VERSION").exists()
     }
@@ -119,7 +160,9 @@ impl Folder {
     pub fn log_tail(&self) -> String {
         let log = std::fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().rev().take(5).collect();
+        // Our own attempts to connect say nothing about the cause.
+        let told = log.lines().rev().filter(|line| !line.contains("FATAL:  the database system is "));
+        let lines: Vec<&str> = told.take(5).collect();
         let tail: Vec<&str> = lines.into_iter().rev().collect();
         format!("{} (from {})", tail.join(" / "), self.log.display())
     }
@@ -148,11 +191,7 @@ pub fn private_dir(path: &Path, owner: Owner) -> Result<(), String> {
 fn owner(cluster: &Path) -> Result<Owner, String> {
     let uid = geteuid();
     if !uid.is_root() {
-        return Ok(Owner {
-            uid: uid.as_raw(),
-            gid: nix::unistd::getegid().as_raw(),
-            is_dropped: false,
-        });
+        return Ok(Owner::ourselves());
     }
     if let Ok(metadata) = cluster.symlink_metadata()
         && metadata.uid() != 0
@@ -238,6 +277,21 @@ fn socket(data_dir: &Path) -> PathBuf {
         return inside;
     }
     PathBuf::from(format!("/tmp/eds-{:016x}", xxh3_64(data_dir.as_os_str().as_encoded_bytes())))
+}
+
+/// Whether the owner may do what `test` asks (`-r`, `-w`), with the folders above.
+pub fn may(owner: Owner, what: &str, path: &Path) -> Result<bool, String> {
+    let mut test = Command::new("test");
+    test.arg(what).arg(path);
+    if owner.is_dropped {
+        test.uid(owner.uid).gid(owner.gid);
+    }
+    test.status().map(|status| status.success()).map_err(|e| format!("test: {e}"))
+}
+
+/// Makes the names in a folder durable.
+pub fn sync(dir: &Path) -> Result<(), String> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| text(dir, e))
 }
 
 fn is_empty(path: &Path) -> bool {

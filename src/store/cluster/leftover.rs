@@ -3,6 +3,7 @@
 //! The caller holds the lock of the folder, so whatever runs there is a leftover, and a `postmaster.pid` without a living
 //! postmaster is stale. The process id alone proves nothing, since it may be another process's by now.
 
+use crate::store::cluster::Options;
 use crate::store::cluster::folder::Folder;
 use crate::store::cluster::programs::Programs;
 use nix::sys::signal::Signal;
@@ -25,12 +26,12 @@ pub fn postmaster(cluster: &Path) -> Option<i32> {
 }
 
 /// Whether the leftover postmaster is ready and was started just as we would start it now.
-pub fn is_as_wanted(folder: &Folder, programs: &Programs) -> bool {
+pub fn is_as_wanted(folder: &Folder, programs: &Programs, options: &Options) -> bool {
     // The eighth line is the state. <https://www.postgresql.org/docs/15/storage-file-layout.html>
     let state = std::fs::read_to_string(folder.cluster.join("postmaster.pid")).unwrap_or_default();
     let is_ready = state.lines().nth(7).is_some_and(|state| state.trim() == "ready");
     let command = std::fs::read_to_string(folder.cluster.join("postmaster.opts")).unwrap_or_default();
-    is_ready && command.trim_end() == programs.command_line(folder) && folder.socket.join(socket_name()).exists()
+    is_ready && command.trim_end() == programs.command_line(folder, options) && folder.socket.join(socket_name()).exists()
 }
 
 /// Whether the process is a PostgreSQL on this cluster. All of its processes have the cluster as their working folder.

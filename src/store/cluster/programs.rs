@@ -1,5 +1,7 @@
 //! PostgreSQL's own programs: finding them, making a cluster, and the command that starts it, with every setting.
 
+use crate::store::cluster::Options;
+use crate::store::cluster::archive::Archive;
 use crate::store::cluster::folder::Folder;
 use crate::store::cluster::folder::Owner;
 use crate::store::cluster::folder::private_dir;
@@ -38,7 +40,7 @@ pub fn find(cluster_version: Option<u32>) -> Result<Programs, String> {
     }
     match cluster_version {
         Some(wanted) => Err(format!(
-            "the data folder was made by PostgreSQL {wanted}, whose programs are not here: install it (Debian: apt-get install \
+            "the data were made by PostgreSQL {wanted}, whose programs are not here: install it (Debian: apt-get install \
              postgresql-{wanted}) or move the data to a newer version with pg_upgrade"
         )),
         None => Err(format!(
@@ -86,26 +88,26 @@ impl Programs {
     }
 
     /// Starts the postmaster.
-    pub fn spawn(&self, folder: &Folder) -> Result<Child, String> {
+    pub fn spawn(&self, folder: &Folder, options: &Options) -> Result<Child, String> {
         let log = folder.open_log()?;
         let mut postgres = self.command("postgres", folder.owner);
         postgres
-            .args(self.arguments(folder))
+            .args(self.arguments(folder, options))
             .stdout(log.try_clone().map_err(|e| text(&folder.log, e))?)
             .stderr(log);
         postgres.spawn().map_err(|e| text(&self.dir.join("postgres"), e))
     }
 
     /// The command as PostgreSQL notes it in `postmaster.opts`.
-    pub fn command_line(&self, folder: &Folder) -> String {
+    pub fn command_line(&self, folder: &Folder, options: &Options) -> String {
         let mut line = self.dir.join("postgres").to_string_lossy().into_owned();
-        for argument in self.arguments(folder) {
+        for argument in self.arguments(folder, options) {
             line.push_str(&format!(" \"{argument}\""));
         }
         line
     }
 
-    fn arguments(&self, folder: &Folder) -> Vec<String> {
+    fn arguments(&self, folder: &Folder, options: &Options) -> Vec<String> {
         let mut arguments = vec!["-D".to_owned(), folder.cluster.to_string_lossy().into_owned()];
         arguments.extend(["-k".to_owned(), folder.socket.to_string_lossy().into_owned()]);
         for (key, value) in SETTINGS {
@@ -114,12 +116,15 @@ impl Programs {
         for (key, mebibytes) in memory_settings(memory_bytes()) {
             arguments.extend(["-c".to_owned(), format!("{key}={mebibytes}MB")]);
         }
+        for (key, value) in options.archive.iter().flat_map(Archive::settings) {
+            arguments.extend(["-c".to_owned(), format!("{key}={value}")]);
+        }
         arguments
     }
 
     /// A program of this installation, under the owner's rights, with an environment of its own and away from our terminal:
     /// Ctrl-C is for the server, which then stops PostgreSQL in order.
-    fn command(&self, name: &str, owner: Owner) -> Command {
+    pub fn command(&self, name: &str, owner: Owner) -> Command {
         let mut command = Command::new(self.dir.join(name));
         command
             .env_clear()
@@ -250,7 +255,8 @@ fn remove_parts(data_dir: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn run(command: &mut Command) -> Result<(), String> {
+/// Runs a program to its end. Errors: what it complained of, on one line.
+pub fn run(command: &mut Command) -> Result<(), String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|e| format!("{name}: {e}"))?;
     if output.status.success() {
