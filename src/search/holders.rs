@@ -18,10 +18,10 @@ use crate::search::parameters::LEADING_PARAMETER;
 use crate::search::parameters::Registry;
 use crate::search::parse::Sort;
 use crate::search::parse::SortKey;
-use crate::search::parse::split_values;
 use crate::search::sql::Arg;
 use crate::search::sql::Sql;
 use crate::search::value::code_term;
+use crate::search::value::split_values;
 
 /// `_has` by the patient parameter and one code of a type that has both in front.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,6 +13,7 @@ use crate::search::parameters::TypeParameters;
 use crate::search::value;
 use crate::search::value::bad_modifier;
 use crate::search::value::shown;
+use crate::search::value::split_values;
 
 /// Bounds of a query; each is a setting of `config/default.toml`, section `search`.
 #[derive(Debug, Clone)]
@@ -487,22 +488,4 @@ fn split_modifier(name: &str) -> (&str, Option<&str>) {
         Some((code, modifier)) => (code, Some(modifier)),
         None => (name, None),
     }
-}
-
-/// The alternatives of a value; `\,` is a comma. Other escapes stay for the parts of the value.
-pub fn split_values(text: &str) -> Vec<String> {
-    let (mut values, mut current, mut chars) = (Vec::new(), String::new(), text.chars());
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => match chars.next() {
-                Some(',') => current.push(','),
-                Some(other) => current.extend(['\\', other]),
-                None => current.push('\\'),
-            },
-            ',' => values.push(std::mem::take(&mut current)),
-            _ => current.push(c),
-        }
-    }
-    values.push(current);
-    values
 }

@@ -383,6 +383,24 @@ pub fn shown(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
+/// The alternatives of a value; `\,` is a comma. Other escapes stay for the parts of the value.
+pub fn split_values(text: &str) -> Vec<String> {
+    let (mut values, mut current, mut chars) = (Vec::new(), String::new(), text.chars());
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some(',') => current.push(','),
+                Some(other) => current.extend(['\\', other]),
+                None => current.push('\\'),
+            },
+            ',' => values.push(std::mem::take(&mut current)),
+            _ => current.push(c),
+        }
+    }
+    values.push(current);
+    values
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
