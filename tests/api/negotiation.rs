@@ -267,6 +267,41 @@ fn no_answer_can_be_kept_or_taken_for_another_type() {
 }
 
 #[test]
+fn a_host_that_is_none_does_not_get_into_an_answer() {
+    let server = shared();
+    server.create(&patient("Rossi"));
+    let base = |name: &str, value: &str| {
+        let answer = server
+            .fhir("GET", "/Patient?_count=1")
+            .header(name, value)
+            .send()
+            .expect(200)
+            .json();
+        answer["link"][0]["url"]
+            .as_str()
+            .unwrap()
+            .split("/fhir/")
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    for good in ["fhir.example.org", "fhir.example.org:8443", "[::1]:8080"] {
+        assert_eq!(base("x-forwarded-host", good), format!("http://{good}"));
+    }
+    assert_eq!(base("x-forwarded-proto", "https"), format!("https://{}", server.address));
+    for (name, odd) in [
+        ("x-forwarded-host", "example.org\""),
+        ("x-forwarded-host", "example.org/other?x=\\"),
+        ("x-forwarded-host", "<script>"),
+        ("x-forwarded-proto", "ht\"tp"),
+        ("x-forwarded-proto", "javascript"),
+        ("forwarded", "host=\"a b\";proto=x"),
+    ] {
+        assert_eq!(base(name, odd), format!("http://{}", server.address), "{name}: {odd}");
+    }
+}
+
+#[test]
 fn validate_tells_the_issues_and_stores_nothing() {
     let server = shared();
     let family = unique();
