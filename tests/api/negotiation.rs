@@ -220,6 +220,16 @@ fn methods_that_are_not_there_answer_405_and_addresses_404() {
         let status = server.fhir(method, &path).json(&patient("Rossi")).send().status;
         assert!(status == 405 || path.contains('$') && status == 400, "{method} {path}: {status}");
     }
+    for (method, target) in [
+        ("POST", "/rda/RSSMRA22A01A399Z"),
+        ("PATCH", "/rda/RSSMRA22A01A399Z"),
+        ("POST", "/regions"),
+        ("GET", "/regions/120/parked/$retry"),
+    ] {
+        server.request(method, target).send().refused(405);
+    }
+    let problem = server.request("POST", "/status").send().expect(405);
+    assert_eq!(problem.header("content-type"), Some("application/problem+json"));
     for target in [
         "/",
         "/nothing",
