@@ -3,10 +3,10 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 EDS := target/release/eds
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test check demo bench release clean
+.PHONY: help setup build run test fuzz check demo bench release clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
 
 setup: ## install what is missing (PostgreSQL, Redis, npm, curl) and fetch the R4 definitions
 	@scripts/setup
@@ -19,6 +19,9 @@ run: build ## start it with a private PostgreSQL and the sample population, unti
 
 test: setup ## all tests; T=name for those with that name
 	cargo test --locked --workspace $(T)
+
+fuzz: setup ## each fuzz target for FUZZ_SECONDS=60, from its seeds and what it found before
+	@scripts/fuzz
 
 check: setup ## formatting, lints, documentation
 	cargo fmt --check
