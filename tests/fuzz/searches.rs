@@ -134,7 +134,7 @@ impl Resources {
         let value = match parameter.kind {
             SearchParameterKind::Number => format!("{}{}", pick(rng, &PREFIXES), pick(rng, &NUMBERS)),
             SearchParameterKind::Date => format!("{}{}", pick(rng, &PREFIXES), pick(rng, &DATES)),
-            SearchParameterKind::String => format!("{}{}", pick(rng, &FAMILIES), pick(rng, &["", " ", pick_word(0), pick_word(3)])),
+            SearchParameterKind::String => format!("{}{}", pick(rng, &FAMILIES), pick(rng, &["", " ", "rosso", "Straße"])),
             SearchParameterKind::Token => self.token(rng),
             SearchParameterKind::Reference => {
                 let target = parameter.targets.choose(rng).cloned().unwrap_or_else(|| "Patient".to_owned());
@@ -219,10 +219,6 @@ impl Resources {
             _ => format!("{type_name}:{link}{}", pick(rng, &["", "", "", ":Patient", ":x"])),
         }
     }
-}
-
-fn pick_word(at: usize) -> &'static str {
-    WORDS[at]
 }
 
 /// A mistake in a name or a value.
