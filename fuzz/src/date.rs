@@ -24,8 +24,8 @@ pub fn run(data: &[u8]) {
             }
         }
     }
-    // `T` and at most 9 digits of a second are FHIR's; a zone beyond 14 hours, and a second 60, are read otherwise.
-    let is_ours = text.len() <= 35 && text.as_bytes().get(10) == Some(&b'T') && !text.contains(['t', 'z']);
+    // Others take small letters and a space too; a zone beyond 14 hours, and a second 60, are read otherwise.
+    let is_ours = text.as_bytes().get(10) == Some(&b'T') && !text.contains(['t', 'z']);
     let theirs = DateTime::parse_from_rfc3339(text).ok().filter(|_| is_ours);
     if let Some(theirs) = theirs.filter(|t| t.offset().local_minus_utc().abs() < 15 * 3600 && text.get(17..19) != Some("60")) {
         let ours = ours.unwrap_or_else(|| panic!("{text} is an instant"));
