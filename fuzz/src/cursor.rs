@@ -5,12 +5,14 @@ use eds::search::cursor::Cursor;
 use eds::search::cursor::CursorKey;
 use std::sync::LazyLock;
 
+/// Of another repository: nothing is sealed with it. (A fuzzer sees what is compared, and tries the seals of `KEY`.)
+static OTHER_KEY: LazyLock<CursorKey> = LazyLock::new(|| CursorKey::new(&[9; 32]).expect("32 bytes"));
 static KEY: LazyLock<CursorKey> = LazyLock::new(|| CursorKey::new(&[7; 32]).expect("32 bytes"));
 
 /// The first bytes say what to do with the seal: a query, a place, and what to put there. The rest is the cursor's key.
 pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    assert!(KEY.open(text, 0).is_err(), "nobody sealed it");
+    assert!(OTHER_KEY.open(text, 0).is_err(), "nobody sealed it");
     let [query, how, place, byte, ..] = *data else { return };
     let key = text.get(4..).unwrap_or_default();
     let cursor = Cursor {
