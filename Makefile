@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 EDS := target/release/eds
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-faults check demo bench release clean
+.PHONY: help setup build run test test-long test-faults fuzz check demo bench release clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -20,8 +20,14 @@ run: build ## start it with a private PostgreSQL and the sample population, unti
 test: setup ## all tests; T=name for those with that name
 	cargo test --locked --workspace $(T)
 
+test-long: setup ## 20,000 requests made from the definitions; FUZZ_SEED=n repeats a run
+	cargo test --locked --test fuzz -- --ignored --nocapture
+
 test-faults: setup ## the fault rig at full length on the release binary; writes docs/reliability.md
 	EDS_FAULTS=long cargo test --release --locked --test faults -- --test-threads 1 $(T)
+
+fuzz: setup ## each fuzz target for FUZZ_SECONDS=60, from its seeds and what it found before
+	@scripts/fuzz
 
 check: setup ## formatting, lints, documentation
 	cargo fmt --check

@@ -65,7 +65,8 @@ fn time(bytes: &[u8], midnight: i64) -> Option<Range> {
                 low += i64::from(digit - b'0') * unit;
                 at += 1;
             }
-            if at == start || at - start > 9 {
+            // As many digits as there are: R4 has no limit, and what lies below a microsecond makes no difference.
+            if at == start {
                 return None;
             }
             width = unit.max(1);
@@ -143,6 +144,7 @@ mod tests {
                 high: 251_000
             }
         );
+        assert_eq!(day("1970-01-01T00:00:00.00000123456789Z"), Range { low: 1, high: 2 });
         assert_eq!(day("1970-01-01T00:00"), Range { low: 0, high: 60 * SECOND });
         assert_eq!(day("1969-12-31T19:00:00-05:00").low, 0);
     }

@@ -35,13 +35,20 @@ pub fn header<'r>(request: &'r HttpRequest, name: &str) -> Option<&'r str> {
     request.headers().get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Where clients reach FHIR: the configured address, or the one this request came to. Without a final slash.
+/// Where clients reach FHIR: the configured address, or the one this request came to, unless its headers name what is none. Without a final slash.
 pub fn base(gateway: &Gateway, request: &HttpRequest) -> String {
     if !gateway.base_url.is_empty() {
         return format!("{}/fhir", gateway.base_url);
     }
     let connection = request.connection_info();
-    format!("{}://{}/fhir", connection.scheme(), connection.host())
+    let scheme = if connection.scheme() == "https" { "https" } else { "http" };
+    let host = Some(connection.host()).filter(|host| is_host(host));
+    format!("{scheme}://{}/fhir", host.unwrap_or_else(|| request.app_config().host()))
+}
+
+/// A name or address, with or without a port. Anything else would break the JSON that it goes into, or say more than where the server is.
+fn is_host(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b))
 }
 
 /// Errors: 406 when the client accepts no JSON.

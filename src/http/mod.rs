@@ -117,15 +117,19 @@ fn routes(config: &mut web::ServiceConfig) {
     config
         .service(web::scope("/fhir").configure(fhir_routes).default_service(web::to(unknown)))
         .service(web::scope("/v1").configure(eds_routes).default_service(web::to(eds::unknown)))
-        .route("/status", web::get().to(eds::health))
         .service(
-            web::resource("/rda/{identifier}")
+            web::resource("/status")
+                .route(web::get().to(eds::health))
+                .default_service(web::to(eds::method_not_allowed)),
+        )
+        .service(
+            resource("/rda/{identifier}")
                 .route(web::put().to(regions::put_rda))
                 .route(web::get().to(regions::get_rda))
                 .route(web::delete().to(regions::delete_rda)),
         )
-        .service(web::resource("/regions/{code}/parked/$retry").route(web::post().to(regions::retry_parked)))
-        .service(web::resource("/regions").route(web::get().to(regions::regions)));
+        .service(resource("/regions/{code}/parked/$retry").route(web::post().to(regions::retry_parked)))
+        .service(resource("/regions").route(web::get().to(regions::regions)));
 }
 
 /// Fixed names stand before the patterns that would take them.

@@ -2,6 +2,7 @@
 //! Spec: <https://hl7.org/fhir/R4/bundle.html>, <https://hl7.org/fhir/R4/bundle.html#references>.
 
 use crate::fhir::identity::local_reference;
+use crate::fhir::json::Kind;
 use crate::fhir::json::Value;
 use crate::interaction::write::is_type;
 use crate::outcome::Category;
@@ -55,8 +56,12 @@ pub fn bundle_type(bundle: Value<'_>) -> Result<BundleType, Outcome> {
 }
 
 /// Reads the entries. Each is read on its own; a transaction refuses the first error, a batch answers it in its place.
+/// Errors: 400 for what is no list, 413 for too many.
 pub fn entries<'d>(bundle: Value<'d>, base: &str, entries_max: usize) -> Result<Vec<Result<Entry<'d>, Outcome>>, Outcome> {
     let Some(list) = bundle.get("entry") else { return Ok(Vec::new()) };
+    if list.kind() != Kind::Array {
+        return Err(Outcome::invalid("entry is a list").with_code("structure").at("Bundle.entry"));
+    }
     let entries: Vec<_> = list
         .items()
         .enumerate()

@@ -81,6 +81,19 @@ fn an_entry_may_be_no_resource_at_all_and_the_others_go_on() {
 }
 
 #[test]
+fn entries_that_are_no_list_are_refused_as_a_whole() {
+    for entry in [
+        json!({"request": {"method": "GET", "url": "Patient"}}),
+        json!("x"),
+        json!(1),
+        json!(null),
+    ] {
+        let batch = json!({"resourceType": "Bundle", "type": "batch", "entry": entry});
+        assert!(shared().post("", &batch).refused(400).contains("entry is a list"), "{batch}");
+    }
+}
+
+#[test]
 fn an_empty_batch_is_answered_with_an_empty_bundle() {
     let server = shared();
     for body in [

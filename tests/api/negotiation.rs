@@ -220,6 +220,16 @@ fn methods_that_are_not_there_answer_405_and_addresses_404() {
         let status = server.fhir(method, &path).json(&patient("Rossi")).send().status;
         assert!(status == 405 || path.contains('$') && status == 400, "{method} {path}: {status}");
     }
+    for (method, target) in [
+        ("POST", "/rda/RSSMRA22A01A399Z"),
+        ("PATCH", "/rda/RSSMRA22A01A399Z"),
+        ("POST", "/regions"),
+        ("GET", "/regions/120/parked/$retry"),
+    ] {
+        server.request(method, target).send().refused(405);
+    }
+    let problem = server.request("POST", "/status").send().expect(405);
+    assert_eq!(problem.header("content-type"), Some("application/problem+json"));
     for target in [
         "/",
         "/nothing",
@@ -263,6 +273,41 @@ fn no_answer_can_be_kept_or_taken_for_another_type() {
         let answer = server.get(&path);
         assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+    }
+}
+
+#[test]
+fn a_host_that_is_none_does_not_get_into_an_answer() {
+    let server = shared();
+    server.create(&patient("Rossi"));
+    let base = |name: &str, value: &str| {
+        let answer = server
+            .fhir("GET", "/Patient?_count=1")
+            .header(name, value)
+            .send()
+            .expect(200)
+            .json();
+        answer["link"][0]["url"]
+            .as_str()
+            .unwrap()
+            .split("/fhir/")
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    for good in ["fhir.example.org", "fhir.example.org:8443", "[::1]:8080"] {
+        assert_eq!(base("x-forwarded-host", good), format!("http://{good}"));
+    }
+    assert_eq!(base("x-forwarded-proto", "https"), format!("https://{}", server.address));
+    for (name, odd) in [
+        ("x-forwarded-host", "example.org\""),
+        ("x-forwarded-host", "example.org/other?x=\\"),
+        ("x-forwarded-host", "<script>"),
+        ("x-forwarded-proto", "ht\"tp"),
+        ("x-forwarded-proto", "javascript"),
+        ("forwarded", "host=\"a b\";proto=x"),
+    ] {
+        assert_eq!(base(name, odd), format!("http://{}", server.address), "{name}: {odd}");
     }
 }
 
