@@ -90,6 +90,7 @@ fn record(table: &str, scenario: &str, cells: &str) {
     let _one_at_a_time = PAGE.lock().unwrap_or_else(|e| e.into_inner());
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reliability.md");
     let page = std::fs::read_to_string(&path).expect("docs/reliability.md");
+    let page = measured(&page);
     let (begin, end) = (format!("<!-- {table}:begin -->\n"), format!("<!-- {table}:end -->"));
     let (before, rest) = page.split_once(&begin).expect("the begin of the table");
     let (rows, after) = rest.split_once(&end).expect("the end of the table");
@@ -102,6 +103,17 @@ fn record(table: &str, scenario: &str, cells: &str) {
     let mut text = String::new();
     write!(text, "{before}{begin}{}\n{end}{after}", rows.join("\n")).expect("memory");
     std::fs::write(path, text).expect("docs/reliability.md");
+}
+
+/// The page with the line that says when and where the rig ran last.
+fn measured(page: &str) -> String {
+    let (begin, end) = ("<!-- measured:begin -->\n", "<!-- measured:end -->");
+    let (before, rest) = page.split_once(begin).expect("the begin of the line");
+    let (_, after) = rest.split_once(end).expect("the end of the line");
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZeroUsize::get);
+    let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let now = chrono::Utc::now().format("%Y-%m-%dT%H:%MZ");
+    format!("{before}{begin}Last row written {now}, {build} build, {cores} cores shared by server, PostgreSQL and clients.\n{end}{after}")
 }
 
 /// The value at or below which so many per cent of the sorted values are.
