@@ -108,10 +108,12 @@ pub fn run(plan: &Plan) -> Report {
         if !plan.only.is_empty() && !plan.only.contains(&row) {
             continue;
         }
-        eprintln!("{}", row.title());
         match row {
             Row::Import => rows.push(import.clone()),
-            _ => rows.extend(session.measure(row)),
+            _ => {
+                eprintln!("row {}: {}", row.name(), row.title());
+                rows.extend(session.measure(row));
+            }
         }
     }
     Report {

@@ -28,13 +28,19 @@ pub enum Row {
 }
 
 /// What the project asks of a row; `None` where it asks nothing.
-#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
 pub struct Goal {
     pub cpu_ms_max: Option<f64>,
     pub p99_ms_max: Option<f64>,
 }
 
 impl Row {
+    /// The word of the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     /// The words of the report.
     pub fn title(self) -> &'static str {
         match self {
