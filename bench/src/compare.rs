@@ -13,6 +13,9 @@ const RATIO_GOAL: f64 = 5.0;
 /// Above this share of wrong answers a row has no figures.
 const WRONG_SHARE_MAX: f64 = 0.01;
 
+/// Below this CPU of all runs, in milliseconds, a row has no ratio: the kernel counts in ticks of 10 ms.
+const CPU_MS_MIN: f64 = 100.0;
+
 /// Lengths of an example of a wrong answer.
 const EXAMPLE_CHARACTERS_MAX: usize = 240;
 
@@ -39,7 +42,15 @@ pub fn markdown(reports: &[(String, Report)]) -> String {
         ours.source,
         ours.runs
     );
-    for (name, peer) in peers {
+    for (number, (name, peer)) in peers.iter().enumerate() {
+        let same = peer.resources == ours.resources;
+        if !same {
+            let (stored, all) = (peer.resources, ours.resources);
+            let _ = writeln!(
+                text,
+                "\n**{name} stored {stored} of {all} resources: its figures are not comparable.**"
+            );
+        }
         let _ = writeln!(
             text,
             "\n| operation | {our_name}: CPU ms | {name}: CPU ms | ratio | {our_name}: p99 ms | {name}: p99 ms | at most one fifth |\n\
@@ -47,16 +58,25 @@ pub fn markdown(reports: &[(String, Report)]) -> String {
         );
         for row in &ours.rows {
             if let Some(other) = peer.row(&row.title) {
-                write_row(&mut text, row, other);
+                write_row(&mut text, row, other, same);
             }
         }
-        let compared: Vec<f64> = ours.rows.iter().filter_map(|row| ratio(row, peer.row(&row.title)?)).collect();
+        let compared: Vec<f64> = ours
+            .rows
+            .iter()
+            .filter_map(|row| ratio(row, peer.row(&row.title)?).filter(|_| same))
+            .collect();
         let met = compared.iter().filter(|ratio| **ratio >= RATIO_GOAL).count();
         let _ = writeln!(text, "\n{met} of {} comparable rows meet the goal.", compared.len());
-        for row in &ours.rows {
-            if peer.row(&row.title).is_none() {
-                let _ = writeln!(text, "- not measured with {name}: {}", row.title);
-            }
+        let missing: Vec<&str> = ours
+            .rows
+            .iter()
+            .map(|row| row.title.as_str())
+            .filter(|title| peer.row(title).is_none())
+            .collect();
+        // A further table is of some rows only, by intention.
+        if !missing.is_empty() && number == 0 {
+            let _ = writeln!(text, "Not measured with {name}: {}.\n", missing.join("; "));
         }
         write_wrong(&mut text, name, peer);
     }
@@ -73,11 +93,12 @@ fn is_wrong(row: &RowReport) -> bool {
 }
 
 fn ratio(ours: &RowReport, other: &RowReport) -> Option<f64> {
-    let comparable = !is_wrong(ours) && !is_wrong(other) && ours.cpu_ms() > 0.0;
+    let is_measured = |row: &RowReport| !is_wrong(row) && row.cpu_ms() * row.operations as f64 >= CPU_MS_MIN;
+    let comparable = is_measured(ours) && is_measured(other);
     comparable.then(|| other.cpu_ms() / ours.cpu_ms())
 }
 
-fn write_row(text: &mut String, ours: &RowReport, other: &RowReport) {
+fn write_row(text: &mut String, ours: &RowReport, other: &RowReport, same: bool) {
     let judge = |row: &RowReport, figure: String| match is_wrong(row) {
         true if row.operations == 0 => "refused".to_owned(),
         true => format!("wrong: {:.0} %", share_wrong(row) * 100.0),
@@ -92,7 +113,7 @@ fn write_row(text: &mut String, ours: &RowReport, other: &RowReport) {
             format!("{:.1}", row.p99_ms)
         }
     };
-    let (ratio, goal) = match ratio(ours, other) {
+    let (ratio, goal) = match ratio(ours, other).filter(|_| same) {
         Some(ratio) => (format!("{ratio:.1}"), if ratio >= RATIO_GOAL { "met" } else { "**not met**" }),
         None => ("-".to_owned(), "not comparable"),
     };
@@ -173,7 +194,7 @@ mod tests {
         RowReport {
             title: title.to_owned(),
             clients: 1,
-            operations: 100,
+            operations: 1_000,
             operations_per_second: spread,
             p50_ms: 1.0,
             p95_ms: 1.0,
@@ -217,15 +238,15 @@ mod tests {
             row("count", 0.1, 0),
             row("sort", 0.1, 0),
         ]);
-        let peer = report(vec![row("read", 0.6, 0), row("search", 0.01, 50), row("count", 0.2, 1)]);
+        let peer = report(vec![row("read", 0.6, 0), row("search", 0.01, 500), row("count", 0.2, 1)]);
         let text = markdown(&[("eds".to_owned(), ours), ("other".to_owned(), peer)]);
         for line in [
             "| read | 0.100 | 0.600 | 6.0 | 1.0 | 1.0 | met |",
             "| search | 0.100 | wrong: 50 % | - | 1.0 | - | not comparable |",
             "| count | 0.100 | 0.200 (1 wrong) | 2.0 | 1.0 | 1.0 | **not met** |",
             "1 of 2 comparable rows meet the goal.",
-            "- not measured with other: sort",
-            "- other, search, 50 of 100 wrong: `GET x: status 500`",
+            "Not measured with other: sort.",
+            "- other, search, 500 of 1000 wrong: `GET x: status 500`",
         ] {
             assert!(text.contains(line), "{line} is not in {text}");
         }

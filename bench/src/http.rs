@@ -179,11 +179,9 @@ impl Connection {
 
     fn write_request(&mut self, request: &Request) -> io::Result<()> {
         self.out.clear();
-        let slash = if request.path.is_empty() || request.path.starts_with('?') {
-            ""
-        } else {
-            "/"
-        };
+        // A base without a path is asked at its root.
+        let nothing = request.path.is_empty() || request.path.starts_with('?');
+        let slash = if nothing && !self.base.path.is_empty() { "" } else { "/" };
         write!(
             self.out,
             "{} {}{slash}{} HTTP/1.1\r\nhost: {}\r\naccept: application/fhir+json\r\n",
@@ -363,6 +361,24 @@ mod tests {
         assert!(base.relative("http://127.0.0.1:8081/fhir/Patient").is_err());
         assert!(base.relative("http://127.0.0.1:8080/fhirs").is_err());
         assert!(base.relative("https://127.0.0.1:8080/fhir").is_err());
+    }
+
+    #[test]
+    fn a_base_without_a_path_is_asked_at_its_root() {
+        for (path, asked, line) in [("", "", "POST / "), ("/fhir", "", "POST /fhir "), ("", "Patient", "POST /Patient ")] {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let base = BaseUrl {
+                authority: listener.local_addr().expect("an address").to_string(),
+                path: path.to_owned(),
+            };
+            let mut connection = Connection::new(base);
+            let request = Request::send("POST", asked.to_owned(), Vec::new());
+            connection.write_request(&request).expect("sent");
+            let mut received = [0; 64];
+            let (mut stream, _) = listener.accept().expect("a connection");
+            stream.read_exact(&mut received[..line.len()]).expect("a request");
+            assert_eq!(&received[..line.len()], line.as_bytes());
+        }
     }
 
     #[test]
