@@ -3,10 +3,10 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 EDS := target/release/eds
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-long test-faults fuzz check demo bench release clean
+.PHONY: help setup build run test test-long test-faults fuzz check demo bench bench-peers bench-growth bench-profile release clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
 setup: ## install what is missing (PostgreSQL, Redis, npm, curl) and fetch the R4 definitions
 	@scripts/setup
@@ -40,6 +40,15 @@ demo: build ## the story of a document: two servers, two regions, both killed, n
 bench: setup ## the figures to reach, measured here (SIZE=1000000 for the size that the goals are set for)
 	scripts/bench $(ARGS)
 	scripts/bench-delivery
+
+bench-peers: setup ## the same load on eds and on the peers that registries serve, as ratios (SIZE=20000)
+	scripts/bench-peers $(ARGS)
+
+bench-growth: setup ## the same load at 100 thousand, 1 million and 5 million resources, as a plot (SIZES="100000 1000000")
+	scripts/bench-growth $(ARGS)
+
+bench-profile: setup ## flame graphs of import, create, read and search, in target/profile (needs perf)
+	scripts/bench-profile $(ARGS)
 
 release: check test build ## everything checked, then the binary and its SHA-256
 	@cd target/release && sha256sum eds

@@ -40,6 +40,20 @@ impl BaseUrl {
             path,
         })
     }
+
+    /// The path of a link relative to this base, as requests have it. Errors: a sentence, when the link leads elsewhere.
+    pub fn relative(&self, link: &str) -> Result<String, String> {
+        let path = match link.strip_prefix("http://") {
+            Some(rest) => rest.strip_prefix(self.authority.as_str()),
+            None => Some(link),
+        };
+        let inside = path
+            .and_then(|path| path.strip_prefix(self.path.as_str()))
+            .filter(|inside| inside.is_empty() || inside.starts_with(['/', '?']));
+        inside
+            .map(|inside| inside.trim_start_matches('/').to_owned())
+            .ok_or_else(|| format!("the link {link} leads away from the server"))
+    }
 }
 
 /// A request; `path` is relative to the base, without a leading slash (empty for the base itself), and already percent-encoded.
@@ -48,15 +62,23 @@ pub struct Request {
     pub method: &'static str,
     pub path: String,
     pub body: Vec<u8>,
+    /// The value of `If-None-Exist`, of a conditional create.
+    pub if_none_exist: Option<String>,
 }
 
 impl Request {
     /// A GET.
     pub fn get(path: String) -> Request {
+        Request::send("GET", path, Vec::new())
+    }
+
+    /// A request with a FHIR body; empty for a DELETE.
+    pub fn send(method: &'static str, path: String, body: Vec<u8>) -> Request {
         Request {
-            method: "GET",
+            method,
             path,
-            body: Vec::new(),
+            body,
+            if_none_exist: None,
         }
     }
 }
@@ -108,6 +130,11 @@ impl Connection {
         }
     }
 
+    /// The server it leads to.
+    pub fn base(&self) -> &BaseUrl {
+        &self.base
+    }
+
     /// Sends a request and reads its whole answer.
     ///
     /// Errors: those of the socket, and `InvalidData` for an answer that is not HTTP/1.1. A GET whose kept connection turns out to be
@@ -152,7 +179,9 @@ impl Connection {
 
     fn write_request(&mut self, request: &Request) -> io::Result<()> {
         self.out.clear();
-        let slash = if request.path.is_empty() { "" } else { "/" };
+        // A base without a path is asked at its root.
+        let nothing = request.path.is_empty() || request.path.starts_with('?');
+        let slash = if nothing && !self.base.path.is_empty() { "" } else { "/" };
         write!(
             self.out,
             "{} {}{slash}{} HTTP/1.1\r\nhost: {}\r\naccept: application/fhir+json\r\n",
@@ -164,6 +193,9 @@ impl Connection {
                 "content-type: application/fhir+json\r\ncontent-length: {}\r\n",
                 request.body.len()
             )?;
+        }
+        if let Some(condition) = &request.if_none_exist {
+            write!(self.out, "if-none-exist: {condition}\r\n")?;
         }
         self.out.extend_from_slice(b"\r\n");
         self.out.extend_from_slice(&request.body);
@@ -317,6 +349,36 @@ mod tests {
         assert_eq!((base.authority.as_str(), base.path.as_str()), ("127.0.0.1:8080", "/fhir"));
         assert!(BaseUrl::parse("https://127.0.0.1:8080/fhir").is_err());
         assert!(BaseUrl::parse("http://somewhere/fhir").is_err());
+    }
+
+    #[test]
+    fn a_link_is_followed_only_within_the_base() {
+        let base = BaseUrl::parse("http://127.0.0.1:8080/fhir").expect("a base");
+        for link in ["http://127.0.0.1:8080/fhir/Patient?x=1", "/fhir/Patient?x=1"] {
+            assert_eq!(base.relative(link).as_deref(), Ok("Patient?x=1"));
+        }
+        assert_eq!(base.relative("http://127.0.0.1:8080/fhir?x=1").as_deref(), Ok("?x=1"));
+        assert!(base.relative("http://127.0.0.1:8081/fhir/Patient").is_err());
+        assert!(base.relative("http://127.0.0.1:8080/fhirs").is_err());
+        assert!(base.relative("https://127.0.0.1:8080/fhir").is_err());
+    }
+
+    #[test]
+    fn a_base_without_a_path_is_asked_at_its_root() {
+        for (path, asked, line) in [("", "", "POST / "), ("/fhir", "", "POST /fhir "), ("", "Patient", "POST /Patient ")] {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let base = BaseUrl {
+                authority: listener.local_addr().expect("an address").to_string(),
+                path: path.to_owned(),
+            };
+            let mut connection = Connection::new(base);
+            let request = Request::send("POST", asked.to_owned(), Vec::new());
+            connection.write_request(&request).expect("sent");
+            let mut received = [0; 64];
+            let (mut stream, _) = listener.accept().expect("a connection");
+            stream.read_exact(&mut received[..line.len()]).expect("a request");
+            assert_eq!(&received[..line.len()], line.as_bytes());
+        }
     }
 
     #[test]

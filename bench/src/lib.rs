@@ -3,9 +3,12 @@
 //! The figure it steers by is CPU per operation, server plus PostgreSQL, read from `/proc`: it holds on a noisy machine.
 
 pub mod calendar;
+pub mod compare;
+pub mod growth;
 pub mod http;
 pub mod load;
 pub mod machine;
+pub mod plot;
 pub mod population;
 pub mod postgres;
 pub mod report;

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::process::Command;
 
+use serde::Deserialize;
 use serde::Serialize;
 
 /// Clock ticks in a second: what Linux reports to programs on every architecture (`USER_HZ`).
@@ -113,7 +114,7 @@ fn family_seconds(postmaster: u32) -> f64 {
 }
 
 /// The machine and the moment, for the report.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Machine {
     pub cpu_model: String,
     pub cores: usize,

@@ -2,12 +2,15 @@
 
 use std::error::Error;
 use std::fs;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
+use eds_bench::compare;
+use eds_bench::growth;
 use eds_bench::http::BaseUrl;
 use eds_bench::load;
 use eds_bench::load::Plan;
@@ -18,6 +21,7 @@ use eds_bench::machine::Processes;
 use eds_bench::population::Population;
 use eds_bench::population::RESOURCES_PER_PATIENT;
 use eds_bench::postgres::Database;
+use eds_bench::report::Report;
 
 #[derive(Parser)]
 #[command(about = "Synthetic population and load generator of eds")]
@@ -39,6 +43,26 @@ enum Job {
     },
     /// Imports a population into a server and measures each operation; prints Markdown, and exits with 1 if any answer was wrong.
     Run(Box<RunArguments>),
+    /// Sets reports of several servers against each other; prints Markdown.
+    Compare {
+        /// NAME=FILE of each, ours first; the files are those of run --out.
+        #[arg(required = true, num_args = 2.., value_parser = named_report)]
+        reports: Vec<(String, Report)>,
+    },
+    /// Sets reports of several sizes beside each other; prints Markdown and draws a plot.
+    Growth {
+        /// File for the plot, as SVG.
+        #[arg(long)]
+        plot: PathBuf,
+        /// Files of run --out.
+        #[arg(required = true)]
+        reports: Vec<PathBuf>,
+    },
+}
+
+fn named_report(text: &str) -> Result<(String, Report), String> {
+    let (name, path) = text.split_once('=').ok_or("a report is given as NAME=FILE")?;
+    Ok((name.to_owned(), Report::read(Path::new(path))?))
 }
 
 #[derive(Args)]
@@ -93,6 +117,11 @@ fn main() -> ExitCode {
     let outcome = match Command::parse().job {
         Job::Population { patients, seed, out } => write_population(patients, seed, &out),
         Job::Run(arguments) => run(*arguments),
+        Job::Compare { reports } => {
+            print!("{}", compare::markdown(&reports));
+            Ok(ExitCode::SUCCESS)
+        }
+        Job::Growth { plot, reports } => show_growth(&plot, &reports),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("eds-bench: {error}");
@@ -100,9 +129,17 @@ fn main() -> ExitCode {
     })
 }
 
-fn write_population(patients: u64, seed: u64, out: &std::path::Path) -> Result<ExitCode, Box<dyn Error>> {
+fn write_population(patients: u64, seed: u64, out: &Path) -> Result<ExitCode, Box<dyn Error>> {
     let resources = Population { seed }.write(patients, out)?;
     println!("{resources} resources of {patients} patients");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_growth(plot: &Path, reports: &[PathBuf]) -> Result<ExitCode, Box<dyn Error>> {
+    let mut reports = reports.iter().map(|path| Report::read(path)).collect::<Result<Vec<_>, _>>()?;
+    reports.sort_by_key(|report| report.resources);
+    fs::write(plot, growth::svg(&reports))?;
+    print!("{}", growth::markdown(&reports));
     Ok(ExitCode::SUCCESS)
 }
 

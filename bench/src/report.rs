@@ -1,7 +1,10 @@
 //! The report: a Markdown table for people, JSON for comparing.
 
 use std::fmt::Write;
+use std::fs;
+use std::path::Path;
 
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::load::closed_loop::Run;
@@ -10,7 +13,7 @@ use crate::load::row::Row;
 use crate::machine::Machine;
 
 /// The whole report.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     pub machine: Machine,
     pub database_settings: Option<String>,
@@ -31,9 +34,9 @@ pub struct Report {
 }
 
 /// One row; times in milliseconds.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RowReport {
-    pub title: &'static str,
+    pub title: String,
     pub clients: usize,
     pub operations: u64,
     /// Middle run, with the slowest and the fastest.
@@ -57,7 +60,7 @@ pub struct RowReport {
 }
 
 /// A figure of several runs.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Spread {
     pub middle: f64,
     pub low: f64,
@@ -87,7 +90,7 @@ impl RowReport {
         latencies.sort_unstable();
         let one_run = |run: &Run| run.cpu.charged() * 1_000.0 / run.tally.operations.max(1) as f64;
         RowReport {
-            title: row.title(),
+            title: row.title().to_owned(),
             clients: row.clients(),
             operations,
             operations_per_second: Spread::of(runs.iter().map(|run| run.tally.operations as f64 / run.seconds).collect()),
@@ -115,7 +118,30 @@ fn percentile_ms(sorted_ns: &[u64], percent: usize) -> f64 {
     sorted_ns.get(rank).map_or(0.0, |latency| *latency as f64 / 1e6)
 }
 
+impl RowReport {
+    /// CPU of server and PostgreSQL for an operation, in milliseconds.
+    pub fn cpu_ms(&self) -> f64 {
+        self.cpu_server_ms + self.cpu_postgres_ms
+    }
+}
+
 impl Report {
+    /// Reads a report that `eds-bench run --out` wrote. Errors: a sentence, when the file is missing or is not one.
+    pub fn read(path: &Path) -> Result<Report, String> {
+        let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// The row of the import, when it is reported.
+    pub fn import(&self) -> Option<&RowReport> {
+        self.row(Row::Import.title())
+    }
+
+    /// The row of an operation, when it was measured.
+    pub fn row(&self, title: &str) -> Option<&RowReport> {
+        self.rows.iter().find(|row| row.title == title)
+    }
+
     /// Answers that were not what they had to be.
     pub fn wrong(&self) -> u64 {
         let rows = self.rows.iter().filter(|row| row.title != Row::Import.title());
@@ -192,7 +218,7 @@ impl Report {
 fn write_row(text: &mut String, row: &RowReport) {
     let rate = row.operations_per_second;
     let cpu = row.cpu_total_ms;
-    let total = row.cpu_server_ms + row.cpu_postgres_ms;
+    let total = row.cpu_ms();
     let mark = |met: bool| if met { "met" } else { "**not met**" };
     let mut goals = Vec::new();
     if let Some(limit) = row.goal.cpu_ms_max {

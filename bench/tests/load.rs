@@ -45,10 +45,10 @@ fn a_server_that_is_right_fills_the_table_without_a_wrong_answer() {
     let report = run(stub::Fault::None, Vec::new());
     let wrong: Vec<_> = report.rows.iter().flat_map(|row| &row.wrong_examples).collect();
     assert_eq!(report.wrong(), 0, "{wrong:#?}");
-    assert_eq!(report.rows.len(), 15);
+    assert_eq!(report.rows.len(), 20);
     assert!(report.rows.iter().all(|row| row.operations > 0 && row.p99_ms > 0.0));
     let markdown = report.markdown();
-    assert_eq!(markdown.lines().filter(|line| line.starts_with("| ")).count(), 15 + 2 + 2 + 4);
+    assert_eq!(markdown.lines().filter(|line| line.starts_with("| ")).count(), 20 + 2 + 2 + 4);
 }
 
 #[test]
@@ -63,4 +63,19 @@ fn a_server_that_loses_a_match_is_found_out() {
 fn a_server_that_refuses_bundles_is_found_out() {
     let report = run(stub::Fault::RefusesTransactions, vec![Row::Read]);
     assert_eq!((report.wrong(), report.resources, report.rows.len()), (8, 0, 0));
+}
+
+#[test]
+fn every_kind_of_fault_is_found_out_by_the_row_that_looks_for_it() {
+    for (fault, row) in [
+        (stub::Fault::StaysOnPage, Row::DeepPage),
+        (stub::Fault::IgnoresConditions, Row::ConditionalCreate),
+        (stub::Fault::AcceptsEverything, Row::Validate),
+        (stub::Fault::KeepsDeleted, Row::CrudMix),
+        (stub::Fault::IgnoresValues, Row::SearchMix),
+    ] {
+        let report = run(fault, vec![row]);
+        assert_eq!(report.rows.len(), 1, "{row:?}");
+        assert!(report.wrong() > 0, "{row:?} does not notice");
+    }
 }

@@ -9,10 +9,14 @@ use std::time::Instant;
 
 use crate::http::BaseUrl;
 use crate::http::Connection;
+use crate::http::Request;
+use crate::http::Response;
 use crate::load::expect;
 use crate::load::expect::Expect;
 use crate::load::index::Index;
+use crate::load::journey;
 use crate::load::query::Query;
+use crate::load::query::Then;
 use crate::load::source::Source;
 use crate::machine::Cpu;
 use crate::machine::Processes;
@@ -53,7 +57,8 @@ impl Tally {
         self.created.extend(other.created);
     }
 
-    fn wrong(&mut self, path: &str, reason: String) {
+    /// Counts an answer that was not what it had to be.
+    pub fn wrong(&mut self, path: &str, reason: String) {
         self.wrong += 1;
         if self.examples.len() < EXAMPLES_MAX {
             self.examples.push(format!("{path}: {reason}"));
@@ -99,24 +104,50 @@ pub fn run_queries(bench: &Bench, clients: usize, queries: &[Query], operations:
 }
 
 fn send_query(connection: &mut Connection, query: &Query, position: usize, tally: &mut Tally) {
+    let Some(response) = send(connection, &query.request, &query.expect, tally) else {
+        return;
+    };
+    match (&query.then, &query.expect) {
+        (Then::Walk(walk), _) => {
+            let first = expect::page_contents(&response);
+            journey::walk(connection, &query.request.path, walk, first, tally);
+        }
+        (Then::Live(resource), Expect::Created { kind }) => {
+            if let Ok(id) = expect::created_id(&response, kind) {
+                journey::live(connection, kind, &id, resource, tally);
+            }
+        }
+        (Then::Stop, Expect::Created { kind }) => {
+            if let Ok(id) = expect::created_id(&response, kind) {
+                tally.created.push((position, id));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Sends a request, times it and judges the answer; `None` when that is wrong, which is then counted.
+pub fn send<'a>(connection: &'a mut Connection, request: &Request, expect: &Expect, tally: &mut Tally) -> Option<Response<'a>> {
     let begun = Instant::now();
-    let outcome = connection.send(&query.request);
+    let outcome = connection.send(request);
     tally.latencies_ns.push(begun.elapsed().as_nanos() as u64);
     tally.operations += 1;
     let response = match outcome {
         Ok(response) => response,
-        Err(error) => return tally.wrong(&query.request.path, error.to_string()),
+        Err(error) => {
+            tally.wrong(&request.path, error.to_string());
+            return None;
+        }
     };
     tally.bytes += response.body.len() as u64;
-    match expect::check(&query.expect, &response) {
+    match expect::check(expect, &response) {
         Ok(entries) => tally.entries += entries as u64,
-        Err(reason) => return tally.wrong(&query.request.path, reason),
+        Err(reason) => {
+            tally.wrong(&format!("{} {}", request.method, request.path), reason);
+            return None;
+        }
     }
-    if let Expect::Created { kind } = query.expect
-        && let Ok(id) = expect::created_id(&response, kind)
-    {
-        tally.created.push((position, id));
-    }
+    Some(response)
 }
 
 /// Imports the Bundles numbered `from..until` and records in the index what was stored.

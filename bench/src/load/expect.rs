@@ -39,6 +39,10 @@ pub struct Page {
     pub subject: Option<String>,
     /// Instant of the first match, which the others follow from newer to older.
     pub newest: Option<i64>,
+    /// Instant before which no match is.
+    pub not_before: Option<i64>,
+    /// Value that every match's quantity reaches.
+    pub value_min: Option<f64>,
 }
 
 impl Page {
@@ -52,6 +56,8 @@ impl Page {
             code: None,
             subject: None,
             newest: None,
+            not_before: None,
+            value_min: None,
         }
     }
 
@@ -64,12 +70,41 @@ impl Page {
 /// What an answer must be.
 #[derive(Debug, Clone)]
 pub enum Expect {
-    Created { kind: &'static str },
+    Created {
+        kind: String,
+    },
+    /// By a conditional create: nothing stored; what the answer names, if anything, is the one that was there.
+    Found {
+        kind: String,
+        id: String,
+    },
     Updated,
-    Resource { kind: String, id: String },
+    Deleted,
+    /// What reading a deleted resource gives.
+    Gone,
+    Resource {
+        kind: String,
+        id: String,
+    },
     Page(Page),
     Total(usize),
     History(usize),
+    /// An OperationOutcome with an error, or without.
+    Judged {
+        valid: bool,
+    },
+}
+
+impl Expect {
+    fn statuses(&self) -> &'static [u16] {
+        match self {
+            Expect::Created { .. } => &[201],
+            Expect::Deleted => &[200, 204],
+            Expect::Gone => &[404, 410],
+            Expect::Judged { valid: false } => &[200, 400, 422],
+            _ => &[200],
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -80,7 +115,15 @@ struct Bundle {
     kind: String,
     total: Option<usize>,
     #[serde(default)]
+    link: Vec<Link>,
+    #[serde(default)]
     entry: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Link {
+    relation: String,
+    url: String,
 }
 
 #[derive(Deserialize)]
@@ -105,10 +148,29 @@ struct EntryResponse {
 #[serde(rename_all = "camelCase")]
 struct Resource {
     resource_type: String,
+    #[serde(default)]
     id: String,
     code: Option<Concept>,
     subject: Option<Reference>,
     effective_date_time: Option<String>,
+    value_quantity: Option<Quantity>,
+}
+
+#[derive(Deserialize)]
+struct Quantity {
+    value: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OperationOutcome {
+    resource_type: String,
+    issue: Vec<Issue>,
+}
+
+#[derive(Deserialize)]
+struct Issue {
+    severity: String,
 }
 
 #[derive(Deserialize)]
@@ -139,17 +201,20 @@ struct Reference {
 ///
 /// Errors: a sentence on the first thing that is wrong.
 pub fn check(expect: &Expect, response: &Response<'_>) -> Result<usize, String> {
-    let status = if matches!(expect, Expect::Created { .. }) { 201 } else { 200 };
-    if response.status != status {
+    let statuses = expect.statuses();
+    if !statuses.contains(&response.status) {
         let beginning = &response.body[..response.body.len().min(300)];
         return Err(format!(
-            "status {} instead of {status}: {}",
+            "status {} instead of {statuses:?}: {}",
             response.status,
             String::from_utf8_lossy(beginning)
         ));
     }
     match expect {
         Expect::Created { kind } => created_id(response, kind).map(|_| 1),
+        Expect::Found { kind, id } => check_found(kind, id, response),
+        Expect::Deleted | Expect::Gone => Ok(0),
+        Expect::Judged { valid } => check_judged(*valid, &parse(response.body)?),
         Expect::Updated => match response.etag.as_deref() {
             Some(etag) if etag.starts_with("W/\"") && etag != "W/\"1\"" => Ok(1),
             etag => Err(format!("ETag {etag:?} after an update")),
@@ -162,29 +227,75 @@ pub fn check(expect: &Expect, response: &Response<'_>) -> Result<usize, String> 
             }
         }
         Expect::Page(page) => check_page(page, &parse(response.body)?),
-        Expect::Total(total) => {
-            let bundle: Bundle = parse(response.body)?;
-            match bundle.total == Some(*total) && bundle.entry.is_empty() {
-                true => Ok(0),
-                false => Err(format!(
-                    "total {:?} with {} entries instead of {total}",
-                    bundle.total,
-                    bundle.entry.len()
-                )),
-            }
-        }
-        Expect::History(versions) => {
-            let bundle: Bundle = parse(response.body)?;
-            match bundle.kind == "history" && bundle.entry.len() == *versions {
-                true => Ok(*versions),
-                false => Err(format!(
-                    "{} of {} entries instead of {versions} versions",
-                    bundle.kind,
-                    bundle.entry.len()
-                )),
-            }
-        }
+        Expect::Total(total) => check_total(*total, &parse(response.body)?),
+        Expect::History(versions) => check_history(*versions, &parse(response.body)?),
     }
+}
+
+fn check_total(total: usize, bundle: &Bundle) -> Result<usize, String> {
+    match bundle.total == Some(total) && bundle.entry.is_empty() {
+        true => Ok(0),
+        false => Err(format!(
+            "total {:?} with {} entries instead of {total}",
+            bundle.total,
+            bundle.entry.len()
+        )),
+    }
+}
+
+fn check_history(versions: usize, bundle: &Bundle) -> Result<usize, String> {
+    match bundle.kind == "history" && bundle.entry.len() == versions {
+        true => Ok(versions),
+        false => Err(format!(
+            "{} of {} entries instead of {versions} versions",
+            bundle.kind,
+            bundle.entry.len()
+        )),
+    }
+}
+
+/// A 200 to a conditional create may be empty; but if it names a resource, it is the one that was there.
+fn check_found(kind: &str, id: &str, response: &Response<'_>) -> Result<usize, String> {
+    let located = response.location.as_deref().map(|location| match split_location(location) {
+        Some((kind, id)) => format!("{kind}/{id}"),
+        None => location.to_owned(),
+    });
+    let body: Option<Identity> = serde_json::from_slice(response.body).ok();
+    let told = located.or(body
+        .filter(|body| body.resource_type == kind)
+        .map(|body| format!("{}/{}", body.resource_type, body.id)));
+    match told {
+        Some(told) if told != format!("{kind}/{id}") => Err(format!("{told} instead of {kind}/{id}")),
+        _ => Ok(1),
+    }
+}
+
+fn check_judged(valid: bool, outcome: &OperationOutcome) -> Result<usize, String> {
+    let refused = outcome
+        .issue
+        .iter()
+        .any(|issue| matches!(issue.severity.as_str(), "error" | "fatal"));
+    match outcome.resource_type == "OperationOutcome" && refused != valid {
+        true => Ok(1),
+        false => Err(format!(
+            "{} with an error: {refused}, about a resource that is valid: {valid}",
+            outcome.resource_type
+        )),
+    }
+}
+
+/// Ids of the matches on a page, and where the next page is.
+///
+/// Errors: a sentence, when the answer is no Bundle.
+pub fn page_contents(response: &Response<'_>) -> Result<(Vec<String>, Option<String>), String> {
+    let bundle: Bundle = parse(response.body)?;
+    let next = bundle.link.into_iter().find(|link| link.relation == "next").map(|link| link.url);
+    let matches = bundle.entry.into_iter().filter(|entry| is_mode(entry, "match"));
+    Ok((matches.filter_map(|entry| Some(entry.resource?.id)).collect(), next))
+}
+
+fn is_mode(entry: &Entry, mode: &str) -> bool {
+    entry.search.as_ref().is_some_and(|search| search.mode == mode)
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
@@ -200,14 +311,13 @@ fn check_page(page: &Page, bundle: &Bundle) -> Result<usize, String> {
     {
         return Err(format!("total {total} instead of {:?}", page.matches));
     }
-    let mode = |entry: &&Entry, mode: &str| entry.search.as_ref().is_some_and(|search| search.mode == mode);
     let matches: Vec<&Resource> = bundle
         .entry
         .iter()
-        .filter(|entry| mode(entry, "match"))
+        .filter(|entry| is_mode(entry, "match"))
         .filter_map(|entry| entry.resource.as_ref())
         .collect();
-    let included = bundle.entry.iter().filter(|entry| mode(entry, "include")).count();
+    let included = bundle.entry.iter().filter(|entry| is_mode(entry, "include")).count();
     let limit = page.page_entries_max;
     if !(page.matches.low.min(limit)..=page.matches.high.min(limit)).contains(&matches.len()) {
         return Err(format!(
@@ -250,6 +360,14 @@ fn check_match(page: &Page, resource: &Resource) -> Result<(), String> {
         if !subject.ends_with(wanted.as_str()) {
             return Err(format!("{} is about {subject}, not {wanted}", resource.id));
         }
+    }
+    let at = || calendar::parse(resource.effective_date_time.as_deref()?);
+    if page.not_before.is_some_and(|wanted| at().is_none_or(|at| at < wanted)) {
+        return Err(format!("{} is too old, or has no date", resource.id));
+    }
+    let value = || resource.value_quantity.as_ref()?.value;
+    if page.value_min.is_some_and(|wanted| value().is_none_or(|value| value < wanted)) {
+        return Err(format!("{} has a value of {:?}", resource.id, value()));
     }
     Ok(())
 }

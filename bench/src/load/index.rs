@@ -19,6 +19,11 @@ pub struct Seen {
     pub at: i64,
     /// Position in the patient's `encounters`.
     pub encounter: Option<u32>,
+    /// False for the second coding of the same Observation.
+    pub first: bool,
+    pub value: Option<f64>,
+    /// Position of the value's unit in the index's `units`; meaningless without a value.
+    pub unit: u16,
 }
 
 /// A patient and what is known of her or him.
@@ -58,6 +63,8 @@ pub struct Index {
     pub patients: Vec<Patient>,
     /// `system|code` of Observations.
     pub codes: Vec<String>,
+    /// `system|code` of the units that Observations are measured in.
+    pub units: Vec<String>,
     /// Type and id.
     pub resources: Sample<(String, String)>,
     /// Observations with a quantity, which an update can change.
@@ -75,6 +82,7 @@ impl Default for Index {
         Index {
             patients: Vec::new(),
             codes: Vec::new(),
+            units: Vec::new(),
             resources: Sample::default(),
             measured: Sample::default(),
             versions: BTreeMap::new(),
@@ -166,14 +174,28 @@ impl Index {
         let (Some(patient), Some(at)) = (patient, resource["effectiveDateTime"].as_str().and_then(calendar::parse)) else {
             return;
         };
-        for coding in each(&resource["code"]["coding"]) {
-            let (system, code) = (
-                coding["system"].as_str().unwrap_or_default(),
-                coding["code"].as_str().unwrap_or_default(),
-            );
-            let code = self.code_position(format!("{system}|{code}"));
-            self.patients[patient].observations.push(Seen { code, at, encounter });
+        let quantity = &resource["valueQuantity"];
+        let unit = self.unit_position(coded(quantity));
+        for (number, coding) in each(&resource["code"]["coding"]).enumerate() {
+            let code = self.code_position(coded(coding));
+            self.patients[patient].observations.push(Seen {
+                code,
+                at,
+                encounter,
+                first: number == 0,
+                value: quantity["value"].as_f64(),
+                unit,
+            });
         }
+    }
+
+    fn unit_position(&mut self, unit: String) -> u16 {
+        let known = self.units.iter().position(|known| *known == unit);
+        let position = known.unwrap_or_else(|| {
+            self.units.push(unit);
+            self.units.len() - 1
+        });
+        position as u16
     }
 
     fn code_position(&mut self, code: String) -> u16 {
@@ -194,6 +216,42 @@ impl Index {
         }
         instants.iter_mut().for_each(|list| list.sort_unstable());
         instants
+    }
+
+    /// Instants of all Observations, oldest first.
+    pub fn instants(&self) -> Vec<i64> {
+        let mut instants: Vec<i64> = self.observations().map(|seen| seen.at).collect();
+        instants.sort_unstable();
+        instants
+    }
+
+    /// Values of all Observations of each code, lowest first.
+    pub fn values_by_code(&self) -> Vec<Vec<f64>> {
+        let all = self.patients.iter().flat_map(|patient| &patient.observations);
+        grouped(self.codes.len(), all.filter_map(|seen| Some((seen.code, seen.value?))))
+    }
+
+    /// Values of all Observations in each unit, lowest first.
+    pub fn values_by_unit(&self) -> Vec<Vec<f64>> {
+        grouped(
+            self.units.len(),
+            self.observations().filter_map(|seen| Some((seen.unit, seen.value?))),
+        )
+    }
+
+    /// Every Observation once.
+    fn observations(&self) -> impl Iterator<Item = &Seen> {
+        let all = self.patients.iter().flat_map(|patient| &patient.observations);
+        all.filter(|seen| seen.first)
+    }
+
+    /// How many patients have each identifier.
+    pub fn holders_by_identifier(&self) -> HashMap<&str, usize> {
+        let mut holders = HashMap::new();
+        for identifier in self.patients.iter().flat_map(|patient| &patient.identifiers) {
+            *holders.entry(identifier.as_str()).or_insert(0) += 1;
+        }
+        holders
     }
 
     /// How many patients have an Observation of each code.
@@ -236,6 +294,19 @@ pub fn fold(text: &str) -> String {
             _ => letter,
         })
         .collect()
+}
+
+fn grouped(groups: usize, values: impl Iterator<Item = (u16, f64)>) -> Vec<Vec<f64>> {
+    let mut lists = vec![Vec::new(); groups];
+    values.for_each(|(group, value)| lists[usize::from(group)].push(value));
+    lists.iter_mut().for_each(|list: &mut Vec<f64>| list.sort_by(f64::total_cmp));
+    lists
+}
+
+/// `system|code` of a Coding or a Quantity.
+fn coded(value: &Value) -> String {
+    let part = |name: &str| value[name].as_str().unwrap_or_default();
+    format!("{}|{}", part("system"), part("code"))
 }
 
 fn each(value: &Value) -> impl Iterator<Item = &Value> {

@@ -6,9 +6,11 @@
 pub mod closed_loop;
 pub mod expect;
 pub mod index;
+pub mod journey;
 pub mod query;
 pub mod row;
 pub mod source;
+pub mod write;
 
 use std::sync::Mutex;
 use std::thread;
@@ -34,7 +36,7 @@ use crate::report::RowReport;
 use crate::rng::Rng;
 
 /// The order of the table: creates before reads, so that reads meet what creates left; updates before histories.
-const ROWS: [Row; 15] = [
+const ROWS: [Row; 20] = [
     Row::Import,
     Row::CreatePatient,
     Row::CreateObservation,
@@ -48,8 +50,13 @@ const ROWS: [Row; 15] = [
     Row::Include,
     Row::Revinclude,
     Row::Count,
+    Row::DeepPage,
+    Row::SearchMix,
     Row::Update,
     Row::History,
+    Row::ConditionalCreate,
+    Row::Validate,
+    Row::CrudMix,
 ];
 
 /// Part of the Bundles that warms the server up before the import is measured.
@@ -101,10 +108,12 @@ pub fn run(plan: &Plan) -> Report {
         if !plan.only.is_empty() && !plan.only.contains(&row) {
             continue;
         }
-        eprintln!("{}", row.title());
         match row {
             Row::Import => rows.push(import.clone()),
-            _ => rows.extend(session.measure(row)),
+            _ => {
+                eprintln!("row {}: {}", row.name(), row.title());
+                rows.extend(session.measure(row));
+            }
         }
     }
     Report {
@@ -192,10 +201,14 @@ impl Session<'_> {
 
     fn queries(&mut self, row: Row, writes: usize) -> Vec<Query> {
         match row {
-            Row::CreatePatient | Row::CreateObservation => {
-                let first = self.created;
+            Row::CreatePatient | Row::CreateObservation | Row::ConditionalCreate | Row::Validate | Row::CrudMix => {
+                let source = write::Source {
+                    population: self.plan.population,
+                    index: &self.index,
+                    first: self.created,
+                };
                 self.created += writes as u64;
-                query::plan_creates(row, writes, first, self.plan.population, &self.index, &mut self.rng)
+                source.plan(row, writes, &mut self.rng)
             }
             Row::Update => self.plan_updates(writes),
             _ => query::plan_reads(row, &self.index, &mut self.rng),
@@ -227,14 +240,8 @@ impl Session<'_> {
             let mut resource: Value = serde_json::from_slice(response.body).ok()?;
             *resource.pointer_mut("/valueQuantity/value")? = serde_json::json!(12.5);
             resource["status"] = serde_json::json!("amended");
-            Some(Query {
-                request: Request {
-                    method: "PUT",
-                    path,
-                    body: resource.to_string().into_bytes(),
-                },
-                expect: Expect::Updated,
-            })
+            let request = Request::send("PUT", path, resource.to_string().into_bytes());
+            Some(Query::new(request, Expect::Updated))
         };
         self.index.measured.kept.iter().take(count).filter_map(change).collect()
     }

@@ -1,4 +1,8 @@
-//! The requests of each row, made before the run with the right answer beside them.
+//! The requests of the rows that read, made before the run with the right answer beside them.
+
+mod mix;
+
+use serde_json::Value;
 
 use crate::calendar;
 use crate::calendar::DAY_SECONDS;
@@ -10,8 +14,8 @@ use crate::load::expect::Page;
 use crate::load::index::Index;
 use crate::load::index::Patient;
 use crate::load::index::fold;
+use crate::load::journey::Walk;
 use crate::load::row::Row;
-use crate::population::Population;
 use crate::rng::Rng;
 
 /// Different queries made for a row that can repeat them.
@@ -23,11 +27,41 @@ const PREFIX_LETTERS: usize = 6;
 /// Codes carried by more patients than this are left out of `_has`, if there are rarer ones: nobody looks for a tenth of a population.
 const HAS_PATIENTS_MAX: usize = 1_000;
 
-/// A request and what its answer must be.
+/// Resources on a page that is asked for.
+const PAGE_ENTRIES: usize = 20;
+
+/// Pages that the deep page is away from the beginning.
+const PAGES_DEEP: usize = 20;
+
+/// Values are searched for with one decimal; those so near may be found or not, by the precision a server gives to the limit.
+const VALUE_TOLERANCE: f64 = 0.1;
+
+/// A request, what its answer must be, and what follows.
 #[derive(Debug)]
 pub struct Query {
     pub request: Request,
     pub expect: Expect,
+    pub then: Then,
+}
+
+/// What follows a right answer.
+#[derive(Debug)]
+pub enum Then {
+    Stop,
+    Walk(Walk),
+    /// The life of the resource created, which is this one.
+    Live(Value),
+}
+
+impl Query {
+    /// A single request.
+    pub fn new(request: Request, expect: Expect) -> Query {
+        Query {
+            request,
+            expect,
+            then: Then::Stop,
+        }
+    }
 }
 
 /// Makes the queries of a row that only reads; empty when nothing loaded suits it.
@@ -37,43 +71,17 @@ pub fn plan_reads(row: Row, index: &Index, rng: &mut Rng) -> Vec<Query> {
         holders: index.patients_by_code(),
         index,
     };
+    if row == Row::SearchMix {
+        return mix::plan(&facts, rng, DISTINCT_MAX);
+    }
     (0..DISTINCT_MAX).filter_map(|_| facts.plan(row, rng)).collect()
 }
 
-/// Makes `count` creations of a row, each different, numbered from `first`.
-pub fn plan_creates(row: Row, count: usize, first: u64, population: Population, index: &Index, rng: &mut Rng) -> Vec<Query> {
-    let cared: Vec<&Patient> = index.patients.iter().filter(|patient| !patient.encounters.is_empty()).collect();
-    if row == Row::CreateObservation && cared.is_empty() {
-        return Vec::new();
-    }
-    let create = |number: usize| {
-        let (kind, body) = if row == Row::CreatePatient {
-            ("Patient", population.patient(first + number as u64))
-        } else {
-            let patient = *rng.pick(&cared);
-            let (subject, encounter) = (
-                format!("Patient/{}", patient.id),
-                format!("Encounter/{}", rng.pick(&patient.encounters)),
-            );
-            ("Observation", population.observation(first + number as u64, &subject, &encounter))
-        };
-        let request = Request {
-            method: "POST",
-            path: kind.to_owned(),
-            body: body.to_string().into_bytes(),
-        };
-        Query {
-            request,
-            expect: Expect::Created { kind },
-        }
-    };
-    (0..count).map(create).collect()
-}
-
-struct Facts<'a> {
-    index: &'a Index,
+/// What the index says, counted once for all queries.
+pub struct Facts<'a> {
+    pub index: &'a Index,
     /// Instants of each code's Observations, oldest first.
-    instants: Vec<Vec<i64>>,
+    pub instants: Vec<Vec<i64>>,
     /// Patients with an Observation of each code.
     holders: Vec<usize>,
 }
@@ -92,12 +100,10 @@ impl Facts<'_> {
             Row::Revinclude => self.revinclude(rng)?,
             Row::Count => self.count(rng)?,
             Row::History => self.history(rng)?,
-            Row::Import | Row::CreatePatient | Row::CreateObservation | Row::Update => return None,
+            Row::DeepPage => return self.deep_page(rng),
+            _ => return None,
         };
-        Some(Query {
-            request: Request::get(path),
-            expect,
-        })
+        Some(Query::new(Request::get(path), expect))
     }
 
     fn read(&self, rng: &mut Rng) -> Option<(String, Expect)> {
@@ -223,6 +229,30 @@ impl Facts<'_> {
         ))
     }
 
+    /// The codes carried most, of which there are twenty full pages if anything has them.
+    fn deep_page(&self, rng: &mut Rng) -> Option<Query> {
+        let longest = self.instants.iter().map(Vec::len).max()?;
+        let wanted = longest.min(PAGE_ENTRIES * PAGES_DEEP);
+        let carried: Vec<usize> = (0..self.instants.len())
+            .filter(|code| self.instants[*code].len() >= wanted)
+            .collect();
+        let code = *some(rng, &carried)?;
+        let (name, matches) = (&self.index.codes[code], self.instants[code].len());
+        let mut first = Page::of("Observation", Matches::exactly(matches)).limited_to(PAGE_ENTRIES);
+        first.code = Some(name.clone());
+        let mut page = first.clone();
+        page.matches.low = 1;
+        Some(Query {
+            request: Request::get(format!("Observation?code={}&_count={PAGE_ENTRIES}", encode(name))),
+            expect: Expect::Page(first),
+            then: Then::Walk(Walk {
+                page,
+                pages: PAGES_DEEP,
+                seen: wanted,
+            }),
+        })
+    }
+
     fn history(&self, rng: &mut Rng) -> Option<(String, Expect)> {
         let updated = self.index.versions.iter().nth(rng.below(self.index.versions.len()));
         let (id, versions) = match updated {
@@ -232,7 +262,8 @@ impl Facts<'_> {
         Some((format!("Observation/{id}/_history"), Expect::History(versions)))
     }
 
-    fn count_by_name(&self, prefix: &str, weight: impl Fn(&Patient) -> usize) -> Matches {
+    /// How many patients a name finds, or what else they weigh.
+    pub fn count_by_name(&self, prefix: &str, weight: impl Fn(&Patient) -> usize) -> Matches {
         let mut matches = Matches { low: 0, high: 0 };
         for patient in &self.index.patients {
             let (surely, perhaps) = patient.matches_name(prefix);
@@ -246,10 +277,12 @@ impl Facts<'_> {
     }
 }
 
-fn name_prefix(patient: &Patient) -> String {
+/// The letters by which a patient is looked for.
+pub fn name_prefix(patient: &Patient) -> String {
     fold(&patient.family).chars().take(PREFIX_LETTERS).collect()
 }
 
-fn some<'a, T>(rng: &mut Rng, items: &'a [T]) -> Option<&'a T> {
+/// One of some items; `None` of none.
+pub fn some<'a, T>(rng: &mut Rng, items: &'a [T]) -> Option<&'a T> {
     items.get(rng.below(items.len()))
 }

@@ -18,18 +18,29 @@ pub enum Row {
     Include,
     Revinclude,
     Count,
+    DeepPage,
+    SearchMix,
     Update,
     History,
+    ConditionalCreate,
+    Validate,
+    CrudMix,
 }
 
 /// What the project asks of a row; `None` where it asks nothing.
-#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
 pub struct Goal {
     pub cpu_ms_max: Option<f64>,
     pub p99_ms_max: Option<f64>,
 }
 
 impl Row {
+    /// The word of the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     /// The words of the report.
     pub fn title(self) -> &'static str {
         match self {
@@ -46,8 +57,13 @@ impl Row {
             Row::Include => "search with `_include` of Encounters",
             Row::Revinclude => "search with `_revinclude` of Encounters",
             Row::Count => "count by code (`_summary=count`)",
+            Row::DeepPage => "search by code, `next` to the 20th page (each page of 20)",
+            Row::SearchMix => "search mix: string, date, reference, token, quantity, composite (`_total=none`)",
             Row::Update => "update Observation",
             Row::History => "history of an Observation",
+            Row::ConditionalCreate => "conditional create of Patients, half of which exist",
+            Row::Validate => "`$validate` of an Observation, every second one wrong",
+            Row::CrudMix => "CRUD mix: create, read, update, delete, read again, of nine types (each request)",
         }
     }
 
@@ -55,25 +71,31 @@ impl Row {
     pub fn clients(self) -> usize {
         match self {
             Row::Import => 4,
-            Row::CreatePatient | Row::CreateObservation | Row::Update => 32,
+            Row::CreatePatient | Row::CreateObservation | Row::Update | Row::ConditionalCreate | Row::CrudMix => 32,
             _ => 8,
         }
     }
 
-    /// Operations in a run: enough for the kernel's 10 ms ticks to mean something.
+    /// Operations in a run: enough for the kernel's 10 ms ticks to mean something. Of the deep page and the CRUD mix, each is
+    /// many requests.
     pub fn operations(self) -> usize {
         match self {
             Row::Import => 0,
             Row::Read => 20_000,
             Row::Identifier | Row::Name | Row::PatientCode | Row::History => 8_000,
             Row::Has | Row::Count => 2_000,
+            Row::DeepPage => 200,
+            Row::CrudMix => 1_000,
             _ => 4_000,
         }
     }
 
     /// Whether the row writes: then what the write leaves for afterwards is charged to it too.
     pub fn writes(self) -> bool {
-        matches!(self, Row::Import | Row::CreatePatient | Row::CreateObservation | Row::Update)
+        matches!(
+            self,
+            Row::Import | Row::CreatePatient | Row::CreateObservation | Row::Update | Row::ConditionalCreate | Row::CrudMix
+        )
     }
 
     /// The figures to reach.
@@ -87,7 +109,7 @@ impl Row {
             Row::CreatePatient | Row::CreateObservation => goal(0.50, Some(40.0)),
             Row::Read => goal(0.08, None),
             Row::Identifier | Row::Name | Row::PatientCode | Row::CodeDate | Row::Chained => goal(0.60, Some(15.0)),
-            Row::Has | Row::Include | Row::Revinclude | Row::Count | Row::Update | Row::History => Goal::default(),
+            _ => Goal::default(),
         }
     }
 }

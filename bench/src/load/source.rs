@@ -66,13 +66,6 @@ impl Source {
                 (serde_json::from_slice(&body).map_err(|error| error.to_string())?, body)
             }
         };
-        Ok((
-            bundle,
-            Request {
-                method: "POST",
-                path: String::new(),
-                body,
-            },
-        ))
+        Ok((bundle, Request::send("POST", String::new(), body)))
     }
 }

@@ -23,10 +23,21 @@ pub enum Fault {
     None,
     LosesLastMatch,
     RefusesTransactions,
+    /// `next` leads to the page it stands on.
+    StaysOnPage,
+    /// A conditional create stores in any case.
+    IgnoresConditions,
+    /// `$validate` finds nothing.
+    AcceptsEverything,
+    /// A deleted resource can still be read.
+    KeepsDeleted,
+    /// A quantity is found whatever its value is.
+    IgnoresValues,
 }
 
 struct Store {
     fault: Fault,
+    authority: String,
     resources: Vec<Value>,
     positions: HashMap<String, usize>,
     versions: HashMap<String, usize>,
@@ -44,6 +55,7 @@ pub fn start(fault: Fault) -> String {
     let authority = listener.local_addr().expect("an address").to_string();
     let store = Arc::new(Mutex::new(Store {
         fault,
+        authority: authority.clone(),
         resources: Vec::new(),
         positions: HashMap::new(),
         versions: HashMap::new(),
@@ -72,6 +84,7 @@ fn serve(stream: TcpStream, store: &Mutex<Store>) {
             words.next().expect("a target").to_owned(),
         );
         let mut length = 0;
+        let mut condition = None;
         loop {
             let mut header = String::new();
             reader.read_line(&mut header).expect("a header");
@@ -81,11 +94,14 @@ fn serve(stream: TcpStream, store: &Mutex<Store>) {
             if let Some(value) = header.strip_prefix("content-length: ") {
                 length = value.trim().parse().expect("a length");
             }
+            if let Some(value) = header.strip_prefix("if-none-exist: ") {
+                condition = Some(value.trim().to_owned());
+            }
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body).expect("a body");
         let path = target.strip_prefix("/fhir").expect("the base").trim_start_matches('/');
-        let answer = store.lock().expect("the store").answer(&method, path, &body);
+        let answer = store.lock().expect("the store").answer(&method, path, &body, condition.as_deref());
         let head = format!(
             "HTTP/1.1 {} x\r\ncontent-length: {}\r\n{}\r\n",
             answer.status,
@@ -104,29 +120,39 @@ fn ok(body: Value) -> Answer {
     }
 }
 
+fn empty(status: u16, headers: String) -> Answer {
+    Answer {
+        status,
+        headers,
+        body: String::new(),
+    }
+}
+
 impl Store {
-    fn answer(&mut self, method: &str, path: &str, body: &[u8]) -> Answer {
+    fn answer(&mut self, method: &str, path: &str, body: &[u8], condition: Option<&str>) -> Answer {
         let value: Value = serde_json::from_slice(body).unwrap_or_default();
         match method {
             "POST" if path.is_empty() => self.transaction(value),
+            "POST" if path.ends_with("$validate") => self.validate(&value),
             "POST" => {
-                let location = self.create(value);
-                Answer {
-                    status: 201,
-                    headers: format!("location: http://stub/fhir/{location}/_history/1\r\n"),
-                    body: String::new(),
+                if let Some(known) = condition.and_then(|condition| self.known(path, condition)) {
+                    return empty(200, format!("location: http://stub/fhir/{known}/_history/1\r\n"));
                 }
+                let location = self.create(value);
+                empty(201, format!("location: http://stub/fhir/{location}/_history/1\r\n"))
+            }
+            "DELETE" => {
+                if self.fault != Fault::KeepsDeleted {
+                    self.resources[self.positions[path]] = Value::Null;
+                }
+                empty(204, String::new())
             }
             "PUT" => {
                 let position = self.positions[path];
                 self.resources[position] = value;
                 let version = self.versions.entry(path.to_owned()).or_insert(1);
                 *version += 1;
-                Answer {
-                    status: 200,
-                    headers: format!("etag: W/\"{version}\"\r\n"),
-                    body: String::new(),
-                }
+                empty(200, format!("etag: W/\"{version}\"\r\n"))
             }
             _ => match path.split_once('?') {
                 Some((kind, query)) => self.search(kind, query),
@@ -180,7 +206,29 @@ impl Store {
             let entries = vec![json!({ "resource": self.resources[self.positions[target]] }); versions];
             return ok(json!({ "resourceType": "Bundle", "type": "history", "entry": entries }));
         }
-        ok(self.resources[self.positions[path]].clone())
+        match &self.resources[self.positions[path]] {
+            Value::Null => empty(410, String::new()),
+            resource => ok(resource.clone()),
+        }
+    }
+
+    fn validate(&self, resource: &Value) -> Answer {
+        let valid = self.fault == Fault::AcceptsEverything || resource["status"] == "final";
+        let severity = if valid { "information" } else { "error" };
+        ok(json!({ "resourceType": "OperationOutcome", "issue": [{ "severity": severity, "code": "informational" }] }))
+    }
+
+    /// The resource that a conditional create finds.
+    fn known(&self, kind: &str, condition: &str) -> Option<String> {
+        let (name, value) = condition.split_once('=').expect("a parameter");
+        let value = decode(value);
+        let found = |resource: &&Value| resource["resourceType"] == kind && self.holds(resource, name, &value);
+        let known = self
+            .resources
+            .iter()
+            .find(found)
+            .filter(|_| self.fault != Fault::IgnoresConditions)?;
+        Some(format!("{kind}/{}", known["id"].as_str().expect("an id")))
     }
 
     fn search(&self, kind: &str, query: &str) -> Answer {
@@ -204,7 +252,16 @@ impl Store {
         if control("_sort") == Some("-date") {
             matches.sort_by_key(|resource| std::cmp::Reverse(instant(resource)));
         }
-        matches.truncate(control("_count").map_or(50, |count| count.parse().expect("a count")));
+        let count = control("_count").map_or(50, |count| count.parse().expect("a count"));
+        let start = control("start").map_or(0, |start| start.parse().expect("a number"));
+        let next = start + if self.fault == Fault::StaysOnPage { 0 } else { count };
+        matches = matches.into_iter().skip(start).take(count).collect();
+        let mut links = Vec::new();
+        if start + count < total {
+            let own = query.split("&start=").next().expect("a query");
+            let url = format!("http://{}/fhir/{kind}?{own}&start={next}", self.authority);
+            links.push(json!({ "relation": "next", "url": url }));
+        }
         let included = self.included(&matches, control("_include"), control("_revinclude"));
         let entry = |mode: &'static str| move |resource: &Value| json!({ "resource": resource, "search": { "mode": mode } });
         let entries: Vec<Value> = matches
@@ -212,7 +269,7 @@ impl Store {
             .map(entry("match"))
             .chain(included.into_iter().map(entry("include")))
             .collect();
-        ok(json!({ "resourceType": "Bundle", "type": "searchset", "total": total, "entry": entries }))
+        ok(json!({ "resourceType": "Bundle", "type": "searchset", "total": total, "link": links, "entry": entries }))
     }
 
     fn included(&self, matches: &[&Value], include: Option<&str>, revinclude: Option<&str>) -> Vec<&Value> {
@@ -236,6 +293,21 @@ impl Store {
         match name {
             "_id" => resource["id"] == value,
             "patient" => subject == format!("Patient/{value}"),
+            "subject" => subject == value,
+            "value-quantity" => {
+                let (limit, unit) = value.split_once('|').expect("a unit");
+                let quantity = &resource["valueQuantity"];
+                let own = format!(
+                    "{}|{}",
+                    quantity["system"].as_str().unwrap_or_default(),
+                    quantity["code"].as_str().unwrap_or_default()
+                );
+                own == unit && self.exceeds(resource, limit)
+            }
+            "code-value-quantity" => {
+                let (code, limit) = value.split_once('$').expect("two parts");
+                coded(resource, code) && self.exceeds(resource, limit)
+            }
             "code" => coded(resource, value),
             "identifier" => {
                 let (system, value) = value.split_once('|').expect("a system");
@@ -257,9 +329,17 @@ impl Store {
                     .into_iter()
                     .any(|other| other["subject"]["reference"] == target.as_str() && coded(other, value))
             }
-            "_count" | "_sort" | "_include" | "_revinclude" | "_summary" => true,
+            "_count" | "_total" | "start" | "_sort" | "_include" | "_revinclude" | "_summary" => true,
             _ => panic!("the stub does not know {name}"),
         }
+    }
+}
+
+impl Store {
+    fn exceeds(&self, resource: &Value, limit: &str) -> bool {
+        let limit: f64 = limit.strip_prefix("gt").expect("a prefix").parse().expect("a number");
+        let value = resource["valueQuantity"]["value"].as_f64();
+        value.is_some_and(|value| value > limit || self.fault == Fault::IgnoresValues)
     }
 }
 
