@@ -25,6 +25,8 @@ use crate::search::parse::Handling;
 use crate::search::parse::Include;
 use crate::search::parse::Parser;
 use crate::search::parse::Query;
+use crate::search::parse::Sort;
+use crate::search::parse::SortKey;
 use crate::search::parse::Summary;
 use crate::search::parse::Total;
 use crate::store::read;
@@ -128,6 +130,16 @@ async fn matches(service: &Service, query: &Query, path: &str) -> Result<Page, O
         .as_deref()
         .map(|text| service.cursor_key.open(text, fingerprint))
         .transpose()?;
+    let by_code;
+    let query = if is_led_by_code(service, query, cursor.as_ref()) {
+        by_code = Query {
+            sort: vec![NEWEST],
+            ..query.clone()
+        };
+        &by_code
+    } else {
+        query
+    };
     let mut found: Vec<Found> = Vec::new();
     let mut next = None;
     let parts = page::parts(query);
@@ -176,6 +188,23 @@ async fn matches(service: &Service, query: &Query, path: &str) -> Result<Page, O
     }
     Ok(Page { found, next })
 }
+
+/// Whether a search without an order is answered newest first, as the index of codes and dates has its matches: so a page of a dense code costs
+/// what it shows. Later pages go on in the order of the first.
+fn is_led_by_code(service: &Service, query: &Query, cursor: Option<&Cursor>) -> bool {
+    let Some(code) = query.code.filter(|_| query.sort.is_empty()) else {
+        return false;
+    };
+    match cursor {
+        Some(cursor) => cursor.is_without_key || !cursor.keys.is_empty(),
+        None => service.store.density().leads(code, &query.condition),
+    }
+}
+
+const NEWEST: Sort = Sort {
+    key: SortKey::PrimaryDate,
+    is_descending: true,
+};
 
 /// By the plan that the density of what is asked for suggests.
 async fn read_page(service: &Service, page: &PageRead<'_>) -> Result<Vec<Found>, Outcome> {
