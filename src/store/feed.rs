@@ -23,11 +23,10 @@ pub struct Change {
     pub is_creation: bool,
 }
 
-/// A visible change, and the bounds of the snapshot that shows it; one row without a change when there is none.
+/// A visible change, and the lowest transaction that still ran for the snapshot that shows it; one row without a change when there is none.
 #[derive(sqlx::FromRow)]
 struct Seen {
     xmin: i64,
-    xmax: i64,
     seq: Option<i64>,
     rid: Option<i64>,
     operation: Option<i16>,
@@ -43,6 +42,9 @@ pub struct Leader {
     holes: Vec<(i64, i64)>,
     /// (seq, xid): when every transaction below xid has ended, the holes up to seq will never be filled.
     marks: VecDeque<(i64, i64)>,
+    /// The seq of the next mark: the highest that the last snapshot showed. Its xid is that of the next tick, because a snapshot does not tell
+    /// the highest that is in use: its xmax is that of the highest that has ended, and younger ones can run.
+    unmarked: Option<i64>,
 }
 
 impl Leader {
@@ -67,6 +69,7 @@ impl Leader {
             highest: low - 1,
             holes: Vec::new(),
             marks: VecDeque::new(),
+            unmarked: None,
         };
         for (first, count) in runs {
             leader.cover(first, first + i64::from(count) - 1);
@@ -102,15 +105,17 @@ impl Leader {
 
     /// Gives positions to what became visible, in the caller's transaction. `None`: another leader has taken over.
     pub async fn tick(&mut self, tx: &mut PgConnection) -> Result<Option<Vec<Change>>, sqlx::Error> {
-        let position: Option<i64> = sqlx::query_scalar("select position from sequencer where epoch = $1 for update")
-            .bind(self.epoch)
-            .fetch_optional(&mut *tx)
-            .await?;
-        let Some(position) = position else { return Ok(None) };
+        let begun: Option<(i64, i64)> =
+            sqlx::query_as("select position, pg_current_xact_id()::text::bigint from sequencer where epoch = $1 for update")
+                .bind(self.epoch)
+                .fetch_optional(&mut *tx)
+                .await?;
+        let Some((position, xid)) = begun else { return Ok(None) };
+        self.mark(xid);
         let (lows, highs): (Vec<i64>, Vec<i64>) = self.holes.iter().copied().unzip();
         // One statement, so that the rows and the bounds are of the same snapshot.
         let seen: Vec<Seen> = sqlx::query_as(
-            "select pg_snapshot_xmin(s.snapshot)::text::bigint as xmin, pg_snapshot_xmax(s.snapshot)::text::bigint as xmax, c.seq, c.rid, c.operation
+            "select pg_snapshot_xmin(s.snapshot)::text::bigint as xmin, c.seq, c.rid, c.operation
              from (select pg_current_snapshot() as snapshot) s
              left join (
                  select c.seq, c.rid, c.operation from unnest($1::bigint[], $2::bigint[]) hole (low, high) join change c on c.seq between hole.low and hole.high
@@ -127,7 +132,7 @@ impl Leader {
         .bind(TICK_CHANGES_MAX)
         .fetch_all(&mut *tx)
         .await?;
-        let (xmin, xmax) = seen.first().map_or((0, i64::MAX), |s| (s.xmin, s.xmax));
+        let xmin = seen.first().map_or(0, |s| s.xmin);
         let found: Vec<(i64, i64)> = seen.iter().filter_map(|s| Some((s.seq?, s.rid?))).collect();
         let changes: Vec<Change> = seen
             .iter()
@@ -144,7 +149,7 @@ impl Leader {
             self.cover(*first, first + i64::from(*count) - 1);
         }
         let is_whole = (found.len() as i64) < TICK_CHANGES_MAX;
-        let low = self.give_up_holes(xmin, xmax, is_whole);
+        let low = self.give_up_holes(xmin, is_whole);
         if !runs.is_empty() {
             store_runs(tx, &runs).await?;
         }
@@ -157,8 +162,15 @@ impl Leader {
         Ok(Some(changes))
     }
 
+    /// A transaction has begun after the last snapshot: whoever took a seq below one that was visible there had its id before.
+    fn mark(&mut self, xid: i64) {
+        if let Some(seq) = self.unmarked.take() {
+            self.marks.push_back((seq, xid));
+        }
+    }
+
     /// Drops the holes that no transaction can fill any more, and returns the lowest seq that still can come.
-    fn give_up_holes(&mut self, xmin: i64, xmax: i64, is_whole: bool) -> i64 {
+    fn give_up_holes(&mut self, xmin: i64, is_whole: bool) -> i64 {
         // The snapshot of this tick saw all that ended before xmin; what it did not show of those will never come.
         while is_whole && self.marks.front().is_some_and(|(_, xid)| *xid <= xmin) {
             if let Some((seq, _)) = self.marks.pop_front() {
@@ -169,7 +181,7 @@ impl Leader {
             }
         }
         if !self.holes.is_empty() && self.marks.back().is_none_or(|(seq, _)| *seq < self.highest) {
-            self.marks.push_back((self.highest, xmax));
+            self.unmarked = Some(self.highest);
         }
         self.holes.first().map_or(self.highest + 1, |(low, _)| *low)
     }
@@ -207,6 +219,7 @@ mod tests {
             highest: 0,
             holes: Vec::new(),
             marks: VecDeque::new(),
+            unmarked: None,
         }
     }
 
@@ -233,10 +246,11 @@ mod tests {
         let mut leader = leader();
         leader.cover(1, 3);
         leader.cover(5, 6);
-        assert_eq!(leader.give_up_holes(10, 20, true), 4, "marked at xmax 20");
-        assert_eq!(leader.give_up_holes(19, 25, true), 4, "transaction 19 still runs");
-        assert_eq!(leader.give_up_holes(20, 30, false), 4, "the tick did not see everything");
-        assert_eq!(leader.give_up_holes(20, 30, true), 7);
+        assert_eq!(leader.give_up_holes(10, true), 4, "nothing is marked before the next transaction");
+        leader.mark(20);
+        assert_eq!(leader.give_up_holes(19, true), 4, "transaction 19 still runs");
+        assert_eq!(leader.give_up_holes(20, false), 4, "the tick did not see everything");
+        assert_eq!(leader.give_up_holes(20, true), 7);
         assert_eq!(leader.holes, []);
     }
 }

@@ -11,6 +11,7 @@ mod conditional;
 mod corpus;
 mod crud;
 mod delivery;
+mod feed;
 mod history;
 mod hostile_json;
 mod hostile_random;
