@@ -14,7 +14,10 @@ use crate::search::index::Token;
 use crate::search::index::term;
 use crate::search::parse::Handling;
 use crate::search::parse::Parser;
+use crate::search::value::split_token;
+use crate::search::value::split_values;
 use crate::store::unit::Criteria;
+use crate::store::unit::identifiers;
 use std::collections::BTreeSet;
 
 /// Reads the criteria of a conditional interaction on a type. `body` is the resource that comes with it.
@@ -35,16 +38,24 @@ pub fn criteria(service: &Service, type_name: &str, query: &str, body: Option<Va
         base: &service.limits.base_url,
     };
     let condition = parser.criteria(type_name, &pairs)?;
-    // An identifier among other parameters has the lock that it has alone: both could match the same resource.
-    let one_identifier = pairs
+    // Identifiers among other parameters have the locks that they have alone: both could match the same resource.
+    let values = pairs
         .iter()
-        .find(|(name, value)| name == "identifier" && !value.contains([',', '\\']))
-        .map(|(_, value)| Criteria::lock_of_identifier(type_name, value.rsplit('|').next().unwrap_or_default()));
-    let mut sorted: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    sorted.sort_unstable();
+        .filter(|(name, _)| name == "identifier")
+        .flat_map(|(_, text)| split_values(text));
+    let mut locks: Vec<i64> = values
+        .map(|value| split_token(&value).1)
+        .filter(|code| !code.is_empty())
+        .map(|code| Criteria::lock_of_identifier(type_name, &code))
+        .collect();
+    if locks.is_empty() {
+        let mut sorted: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        sorted.sort_unstable();
+        locks.push(hash(&[type_name, &sorted.join("&")]));
+    }
     Ok(Criteria {
         type_number,
-        lock: one_identifier.unwrap_or_else(|| hash(&[type_name, &sorted.join("&")])),
+        locks,
         condition,
         must_hold: None,
     })
@@ -69,7 +80,7 @@ fn identifier(service: &Service, type_name: &str, type_number: i16, value: &str,
     };
     Ok(Criteria {
         type_number,
-        lock: Criteria::lock_of_identifier(type_name, code),
+        locks: vec![Criteria::lock_of_identifier(type_name, code)],
         condition: Condition::Terms(parameter.salts.iter().map(|salt| term(*salt, token)).collect()),
         must_hold: Some(code.to_owned()),
     })
@@ -77,8 +88,7 @@ fn identifier(service: &Service, type_name: &str, type_number: i16, value: &str,
 
 /// The system under which the body has this identifier; `None` if there is none, or more than one.
 fn system_of(body: Value<'_>, value: &str) -> Option<String> {
-    let identifiers = body.get("identifier")?;
-    let with_value = identifiers.items().filter(|i| i.get_str("value").is_some_and(|v| v == value));
+    let with_value = identifiers(body).filter(|i| i.get_str("value").is_some_and(|v| v == value));
     let systems: BTreeSet<String> = with_value
         .map(|i| i.get_str("system").map(|s| s.into_owned()).unwrap_or_default())
         .collect();

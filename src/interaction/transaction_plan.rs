@@ -105,8 +105,8 @@ struct Planner<'s> {
     /// Links whose target depends on a search.
     open: HashSet<String>,
     looked_up: HashSet<String>,
-    /// Operations with a criterion, by its lock.
-    by_criterion: HashMap<i64, Vec<usize>>,
+    /// Operations with a criterion, by its locks.
+    by_criterion: HashMap<Vec<i64>, Vec<usize>>,
 }
 
 impl Planner<'_> {
@@ -116,7 +116,7 @@ impl Planner<'_> {
         let op = self.op(&entries[i], id)?;
         let place = self.unit.ops.len();
         if let Some(criteria) = op.criteria().filter(|_| !matches!(op, Op::Delete { .. })) {
-            let before = self.by_criterion.entry(criteria.lock).or_default();
+            let before = self.by_criterion.entry(criteria.locks.clone()).or_default();
             let same = |place: &&usize| {
                 let other = self.unit.ops[**place].criteria();
                 other.is_some_and(|c| c.type_number == criteria.type_number && c.condition == criteria.condition)

@@ -331,7 +331,7 @@ fn split_prefix(text: &str) -> (Prefix, &str) {
 }
 
 /// System (if there is a `|`) and code, unescaped.
-fn split_token(text: &str) -> (Option<String>, String) {
+pub fn split_token(text: &str) -> (Option<String>, String) {
     let mut parts = split_unescaped(text, '|');
     match parts.len() {
         1 => (None, parts.remove(0)),

@@ -56,14 +56,18 @@ pub struct Prepared {
     identifier_locks: Vec<i64>,
 }
 
-/// `Resource.identifier` is one or many.
+/// What the search parameter `identifier` reads of a resource: one identifier or many, and the master identifier of documents.
+pub fn identifiers(resource: Value<'_>) -> impl Iterator<Item = Value<'_>> {
+    let identifier = resource.get("identifier");
+    let one = identifier.filter(Value::is_object);
+    let many = identifier.into_iter().flat_map(|value| value.items());
+    many.chain(one).chain(resource.get("masterIdentifier"))
+}
+
 fn locks_of_identifiers(type_name: &str, resource: Value<'_>) -> Vec<i64> {
-    let lock = |value: Value<'_>| Some(Criteria::lock_of_identifier(type_name, &value.get_str("value")?));
-    match resource.get("identifier") {
-        Some(one) if one.is_object() => lock(one).into_iter().collect(),
-        Some(many) => many.items().filter_map(lock).collect(),
-        None => Vec::new(),
-    }
+    identifiers(resource)
+        .filter_map(|identifier| Some(Criteria::lock_of_identifier(type_name, &identifier.get_str("value")?)))
+        .collect()
 }
 
 impl Prepared {
@@ -94,8 +98,8 @@ pub enum Content {
 #[derive(Debug, Clone)]
 pub struct Criteria {
     pub type_number: i16,
-    /// Two criteria that could match the same have the same lock.
-    pub lock: i64,
+    /// At least one. Two criteria that could match the same by their identifiers have one in common; without identifiers, those that are the same.
+    pub locks: Vec<i64>,
     pub condition: Condition,
     /// A string that a match must hold: excludes a collision of hashes.
     pub must_hold: Option<String>,
@@ -368,7 +372,7 @@ impl Unit {
     /// What must be locked though it may not exist yet: documents and criteria, and with criteria also the identifiers that the unit brings. Of
     /// two units that each look for what the other brings, one then sees what the other did.
     pub fn locks(&self, registry: &Registry) -> Vec<i64> {
-        let mut locks: Vec<i64> = self.criteria().map(|(_, c)| c.lock).collect();
+        let mut locks: Vec<i64> = self.criteria().flat_map(|(_, c)| c.locks.iter().copied()).collect();
         if !locks.is_empty() {
             for op in &self.ops {
                 op.lock_identifiers(registry, &mut locks);

@@ -28,6 +28,8 @@ const WRITERS: usize = 2;
 /// Operations in one batch: bounds the time that others wait for its locks.
 const BATCH_OPS_MAX: usize = 512;
 const RETRIES_MAX: usize = 5;
+/// Advisory locks of one unit. They stand in the database's table of locks, which holds some 100,000 for all sessions together.
+const LOCKS_MAX: usize = 20_000;
 
 struct Job {
     unit: Unit,
@@ -76,6 +78,10 @@ impl Writer {
     pub async fn apply(&self, unit: Unit) -> Result<UnitReply, Outcome> {
         let busy = |_| Outcome::unavailable("Too many writes are waiting; try again");
         let stopping = || Outcome::unavailable("The server is stopping; try again");
+        if unit.criteria().next().is_some() && unit.locks(&self.store.registry).len() > LOCKS_MAX {
+            let text = format!("A write with conditions has at most {LOCKS_MAX} criteria and identifiers together");
+            return Err(Outcome::invalid(text).with_code("too-costly"));
+        }
         let place = self.places.clone().try_acquire_owned().map_err(busy)?;
         let (reply, answer) = oneshot::channel();
         let job = Job {

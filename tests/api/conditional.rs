@@ -252,3 +252,17 @@ fn a_read_of_what_the_client_has_answers_304() {
     read("if-none-match", "W/\"1\"").refused(410);
     read("if-none-match", "*").refused(410);
 }
+
+#[test]
+fn more_identifiers_than_can_be_locked_are_refused_in_words() {
+    let server = shared();
+    let identifiers: Vec<Value> = (0..20_001)
+        .map(|i| json!({"system": "urn:test:many", "value": i.to_string()}))
+        .collect();
+    let body = json!({"resourceType": "Patient", "identifier": identifiers});
+    let create = server
+        .fhir("POST", "/Patient")
+        .header("if-none-exist", &format!("identifier=urn:test:many|{}", unique()));
+    let why = create.json(&body).send().refused(400);
+    assert!(why.contains("at most 20000 criteria and identifiers"), "{why}");
+}
