@@ -213,7 +213,7 @@ async fn read_page(service: &Service, page: &PageRead<'_>) -> Result<Vec<Found>,
     let held = query.holders.as_ref().and_then(|holders| {
         let (inner, rest) = holders.split(&query.condition)?;
         density
-            .leads_holders(holders, &rest, query.number)
+            .leads_holders(holders, inner, &rest, query.number)
             .then_some((holders, inner, rest))
     });
     if let Some((holders, inner, rest)) = held {
@@ -256,7 +256,9 @@ fn fingerprint(query: &Query, path: &str) -> i64 {
         .filter(|(name, _)| name != "_count" && name != "_total")
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
-    hash(&[path, &used.join("&")])
+    // The order of holders came with a later version than the cursors.
+    let order = if query.holders.is_some() { "holders" } else { "" };
+    hash(&[path, &used.join("&"), order])
 }
 
 /// What the includes add to the page; tells whether a limit cut it short.

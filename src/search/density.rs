@@ -80,16 +80,19 @@ impl Density {
             && !may_be_rare(condition)
     }
 
-    /// Whether the holders of a code are to be read in order from the index of first codes and patients: the code is dense, few rows have it as a
-    /// further one, and the rest of the condition, but for the type of the holders, has no index that gives less.
-    pub fn leads_holders(&self, holders: &Holders, rest: &Condition, number: i16) -> bool {
+    /// Whether the holders of a code are to be read in order from the index of first codes and patients: the code is dense, also with what `inner` asks
+    /// of those that have it, few rows have it as a further one, and the rest of the condition has no index that gives less.
+    pub fn leads_holders(&self, holders: &Holders, inner: &Condition, rest: &Condition, number: i16) -> bool {
         let rows = self.rows_of_term(holders.code);
         let Condition::All(conditions) = rest else { return false };
-        let type_term = Condition::Terms(vec![type_term(number)]);
-        let others = conditions.iter().filter(|c| **c != type_term).map(|c| self.rows_of(c));
+        // That the holders are patients says nothing: so are nearly all whom the index has.
+        let is_patient = Condition::Terms(vec![type_term(number)]);
+        let others = conditions.iter().filter(|c| **c != is_patient);
         self.is_index_current
             && rows > LEAD_ROWS_MIN
-            && others.fold(f64::INFINITY, f64::min) >= rows.min(GATHER_ROWS_MAX)
+            && self.rows_of(inner) * 2.0 >= rows
+            && others.clone().map(|c| self.rows_of(c)).fold(f64::INFINITY, f64::min) >= rows.min(GATHER_ROWS_MAX)
+            && !others.clone().any(|c| may_be_rare(c) || matches!(c, Condition::PrimaryDate(..)))
             && self.rows_of_term(further_code(holders.code)) <= LEAD_ROWS_MIN
     }
 

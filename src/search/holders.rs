@@ -31,11 +31,16 @@ pub struct Holders {
     /// Of its references to patients.
     salt: i64,
     pub code: i64,
+    /// What the parameter asks for.
+    has: Condition,
 }
 
 impl Holders {
-    /// Reads the name and the value of a search parameter; `None` if it is another.
-    pub fn of(registry: &Registry, name: &str, text: &str) -> Option<Holders> {
+    /// Reads the name and the value of a search parameter for a type, whose condition is `has`; `None` if it is another, or the type is not Patient.
+    pub fn of(registry: &Registry, type_name: &str, (name, text): (&str, &str), has: &Condition) -> Option<Holders> {
+        if type_name != "Patient" {
+            return None;
+        }
         let mut parts = name.strip_prefix("_has:")?.split(':');
         let source = registry.of(parts.next()?)?;
         let link = source.get(parts.next()?)?;
@@ -46,6 +51,7 @@ impl Holders {
                 number: source.number,
                 salt: source.subject,
                 code: code_term(source.get(LEADING_PARAMETER)?, value)?,
+                has: has.clone(),
             }),
             _ => None,
         }
@@ -62,9 +68,7 @@ impl Holders {
     /// The condition in two: what is asked of those that have the code, and what of their patients. `None`: it is not there.
     pub fn split<'c>(&self, condition: &'c Condition) -> Option<(&'c Condition, Condition)> {
         let Condition::All(conditions) = condition else { return None };
-        let place = conditions
-            .iter()
-            .position(|c| matches!(c, Condition::Has(salts, _) if *salts == [self.salt]))?;
+        let place = conditions.iter().position(|c| *c == self.has)?;
         let Condition::Has(_, inner) = &conditions[place] else {
             return None;
         };

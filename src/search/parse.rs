@@ -165,6 +165,9 @@ impl Parser<'_> {
             };
             match read {
                 Ok(condition) => {
+                    if let (None, Some(has)) = (&query.holders, &condition) {
+                        query.holders = Holders::of(self.registry, type_name, (name, text), has);
+                    }
                     conditions.extend(condition);
                     if name == LEADING_PARAMETER && of.lead != 0 {
                         query.code = self.code(of, text);
@@ -180,9 +183,9 @@ impl Parser<'_> {
             }
         }
         query.condition = Condition::All(without_type_term(conditions));
-        if query.sort.is_empty() {
-            query.holders = pairs.iter().find_map(|(name, text)| Holders::of(self.registry, name, text));
-            query.sort = query.holders.iter().map(Holders::sort).collect();
+        match query.sort.is_empty() {
+            true => query.sort = query.holders.iter().map(Holders::sort).collect(),
+            false => query.holders = None,
         }
         Ok(query)
     }

@@ -49,6 +49,8 @@ fn stored() -> &'static (Server, DataDir) {
                 ));
             }
         }
+        // This one's preliminary Observation has another code.
+        all.push(observation("preliminary", "Patient/p20", "preliminary", &["other"]));
         for i in 0..FURTHER {
             all.push(patient(&format!("f{i}"), i));
             for j in 0..5 {
@@ -137,6 +139,13 @@ fn what_else_is_asked_of_holders_holds_too() {
     );
     let both = "Patient?_has:Observation:patient:code=dense&_has:Observation:patient:status=amended&_count=2";
     assert_eq!(found(both), (0..5).map(|i| format!("p{i}")).collect());
+    // Whichever comes first, each is asked of an Observation of its own.
+    let swapped = "Patient?_has:Observation:patient:status=amended&_has:Observation:patient:code=third&_count=2";
+    assert_eq!(found(swapped), BTreeSet::new());
+    let apart = "Patient?_has:Observation:patient:code=rare&_has:Observation:patient:code=dense";
+    assert_eq!(found(apart), BTreeSet::from(["rare".to_owned()]));
+    let split = "Patient?_has:Observation:patient:status=preliminary&_has:Observation:patient:code=dense&_count=3";
+    assert_eq!(found(split), BTreeSet::from(["p20".to_owned()]));
     // Another parameter that references patients is not the patient parameter.
     assert_eq!(
         found("Patient?_has:Observation:performer:code=dense"),
