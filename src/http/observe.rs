@@ -29,13 +29,13 @@ pub async fn request(request: ServiceRequest, next: Next<impl MessageBody + 'sta
             .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
         return Ok(request.into_response(response));
     }
-    gateway.requests.running.fetch_add(1, Ordering::Relaxed);
+    let running = Running::of(&gateway);
     let begin = Instant::now();
     let method = request.method().clone();
     let span =
         tracing::info_span!("request", http.method = %method, http.route = tracing::field::Empty, http.status = tracing::field::Empty);
     let result = next.call(request).instrument(span.clone()).await;
-    gateway.requests.running.fetch_sub(1, Ordering::Relaxed);
+    drop(running);
     let mut response = result?.map_into_boxed_body();
     let duration = begin.elapsed();
     let status = response.status().as_u16();
@@ -47,4 +47,20 @@ pub async fn request(request: ServiceRequest, next: Next<impl MessageBody + 'sta
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// A request that runs; also one whose client goes, so that nobody waits for it, is over then.
+struct Running(Data<Gateway>);
+
+impl Running {
+    fn of(gateway: &Data<Gateway>) -> Running {
+        gateway.requests.running.fetch_add(1, Ordering::Relaxed);
+        Running(gateway.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.requests.running.fetch_sub(1, Ordering::Relaxed);
+    }
 }

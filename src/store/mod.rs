@@ -153,6 +153,12 @@ pub async fn migrate(settings: &Settings) -> Result<(), Outcome> {
         .execute(&mut conn)
         .await
         .map_err(database_error)?;
+    // What this version writes lacks what a later one adds to the index: after a rollback that one asks for a reindex again.
+    sqlx::query("update repository set index_version = $1 where index_version > $1")
+        .bind(INDEX_VERSION)
+        .execute(&mut conn)
+        .await
+        .map_err(database_error)?;
     conn.close().await.map_err(database_error)
 }
 
