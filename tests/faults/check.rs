@@ -89,8 +89,11 @@ fn versions(sent: &[Sent], histories: &BTreeMap<String, Vec<Version>>, outcome: 
         let history = histories.get(*resource).map(Vec::as_slice).unwrap_or_default();
         let at = |version: u32| history.get(version.wrapping_sub(1) as usize);
         for s in sent {
+            let Told::Done(version) = s.told else { continue };
             // A delete of what is not there names no version, and makes none.
-            let Told::Done(version @ 1..) = s.told else { continue };
+            if s.is_delete && version == 0 {
+                continue;
+            }
             let found = at(version);
             let is_there = found.is_some_and(|v| is_of(v, s));
             outcome.require(is_there, || {

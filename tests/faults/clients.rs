@@ -12,6 +12,8 @@ use crate::writers::body;
 use serde_json::json;
 use std::time::Duration;
 
+/// More than the clients of this scenario, on whatever machine.
+const LET_IN: [(&str, &str); 1] = [("EDS_REQUESTS_RUNNING_MAX", "256")];
 const SCENARIO: &str = "clients that disappear";
 const CLIENTS: usize = 32;
 
@@ -43,7 +45,7 @@ fn disappear(server: &Server, number: u64) {
 
 fn vanish(postgres: &Postgres, requests: usize, sabotage: Option<Sabotage>) -> Outcome {
     let dir = DataDir::new();
-    let server = postgres.server(&dir, "127.0.0.1:0", &[]);
+    let server = postgres.server(&dir, "127.0.0.1:0", &LET_IN);
     postgres.relay.sabotage(sabotage);
     std::thread::scope(|scope| {
         for client in 0..CLIENTS {

@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 
 const SCENARIO: &str = "conditional create";
 const CLIENTS: usize = 16;
@@ -50,7 +51,8 @@ fn request(address: SocketAddr, identifier: usize) -> (Vec<u8>, SocketAddr) {
 
 /// Asks until an answer with an id comes.
 fn create(seen: &Seen, addresses: &[SocketAddr], identifier: usize) {
-    loop {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(60) {
         let (bytes, address) = request(addresses[rand::random::<u32>() as usize % addresses.len()], identifier);
         seen.requests.fetch_add(1, Ordering::Relaxed);
         let answer = http::begin(address, &bytes).and_then(|stream| {

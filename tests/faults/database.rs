@@ -71,9 +71,9 @@ fn whatever_befalls_the_database_nothing_is_lost_and_the_server_recovers_by_itse
         for (name, harm) in HARMS {
             let mut longest = Duration::ZERO;
             for _ in 0..rounds {
-                storm.wait_for(200, Duration::from_secs(30));
+                storm.calm(200, &mut outcome);
                 harm(&postgres);
-                longest = longest.max(storm.recovery());
+                longest = longest.max(storm.recovery(&mut outcome));
             }
             outcome.require(!is_long() || longest <= RECOVERY_MAX, || {
                 format!("recovery: {} ms after: {name}", longest.as_millis())
@@ -96,13 +96,13 @@ fn a_database_that_does_not_wait_for_its_disk_is_found_out_when_it_is_killed() {
     let server = postgres.server(&dir, "127.0.0.1:0", &[]);
     let storm = Storm::new();
     storm.aim(&[server.address]);
+    let mut outcome = Outcome::default();
     storm.rage(|| {
         for _ in 0..3 {
-            storm.wait_for(200, Duration::from_secs(30));
+            storm.calm(200, &mut outcome);
             killed(&postgres, Signal::SIGKILL);
         }
     });
-    let mut outcome = Outcome::default();
     check(&server, &mut postgres.session(), &storm.ledger, &mut outcome);
     outcome.red(
         "faults of the database",
@@ -118,9 +118,9 @@ fn a_database_that_takes_commits_back_is_found_out() {
     let storm = Storm::new();
     storm.aim(&[server.address]);
     postgres.relay.sabotage(Some(Sabotage::FalseCommit(20)));
-    storm.rage(|| storm.wait_for(400, Duration::from_secs(60)));
-    postgres.relay.sabotage(None);
     let mut outcome = Outcome::default();
+    storm.rage(|| storm.calm(400, &mut outcome));
+    postgres.relay.sabotage(None);
     check(&server, &mut postgres.session(), &storm.ledger, &mut outcome);
     outcome.red(
         "lost COMMITs",

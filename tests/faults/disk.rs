@@ -7,6 +7,7 @@ use crate::figures::amount;
 use crate::figures::is_long;
 use crate::postgres::Postgres;
 use crate::support::server::DataDir;
+use crate::support::server::eventually;
 use crate::writers::Storm;
 use std::fs::File;
 use std::io::Write;
@@ -77,16 +78,14 @@ fn a_full_disk_loses_nothing_and_is_recovered_from_without_anybody() {
     storm.rage(|| {
         let mut longest = Duration::ZERO;
         for _ in 0..rounds {
-            storm.wait_for(100, Duration::from_secs(30));
+            storm.calm(100, &mut outcome);
             let refused = storm.refused_503.load(Ordering::Relaxed);
             let ballast = mount.fill();
             // Until writes are refused, and then for a while.
-            while storm.refused_503.load(Ordering::Relaxed) < refused + 20 {
-                std::thread::sleep(Duration::from_millis(10));
-            }
+            eventually("writes are refused", || storm.refused_503.load(Ordering::Relaxed) >= refused + 20);
             std::thread::sleep(Duration::from_millis(1000));
             std::fs::remove_file(ballast).expect("the file that fills the disk");
-            longest = longest.max(storm.recovery());
+            longest = longest.max(storm.recovery(&mut outcome));
         }
         outcome.figure("times full", rounds);
         outcome.figure("writes again after ms at most", longest.as_millis());

@@ -8,6 +8,7 @@ use crate::relay::Sabotage;
 use crate::support::database::Session;
 use crate::support::server::DataDir;
 use crate::support::server::Server;
+use crate::support::server::eventually;
 use crate::support::server::free_port;
 use crate::writers::Storm;
 use std::sync::atomic::Ordering;
@@ -34,14 +35,8 @@ fn storm(cycles: usize, start: impl Fn(&str) -> Server, before_kill: impl Fn()) 
             let life = LIFE_MIN_MS + rand::random::<u64>() % (LIFE_MAX_MS - LIFE_MIN_MS);
             std::thread::sleep(Duration::from_millis(life));
             // Lives that were short are made good, so that each run has its number of writes.
-            while storm.done() < (cycle as u64) * WRITES / 2 {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            if cycle == cycles {
-                while storm.done() < (cycle as u64) * WRITES {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-            }
+            let share = if cycle == cycles { WRITES } else { WRITES / 2 };
+            eventually("there are writes enough", || storm.done() >= cycle as u64 * share);
             before_kill();
             server.kill();
         }

@@ -19,9 +19,9 @@ use tempfile::TempDir;
 pub enum Told {
     /// 2xx, with the version that was made.
     Done(u32),
-    /// 4xx: it was not carried out.
+    /// 4xx, or a 503 that does not say that its commit broke: it was not carried out.
     Refused,
-    /// 503, or no answer at all.
+    /// A 503 that says so, or no answer at all.
     Unknown,
 }
 

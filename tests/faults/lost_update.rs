@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+/// More than the clients of this scenario, on whatever machine.
+const LET_IN: [(&str, &str); 1] = [("EDS_REQUESTS_RUNNING_MAX", "256")];
 const SCENARIO: &str = "lost update";
 const CLIENTS: usize = 64;
 
@@ -58,8 +60,8 @@ fn raise(addresses: [SocketAddr; 2], client: usize, target: u64, has_if_match: b
 
 fn race(postgres: &Postgres, target: usize, has_if_match: bool) -> Outcome {
     let dirs = [DataDir::new(), DataDir::new()];
-    let one = postgres.server(&dirs[0], "127.0.0.1:0", &[]);
-    let two = postgres.server(&dirs[1], "127.0.0.1:0", &[]);
+    let one = postgres.server(&dirs[0], "127.0.0.1:0", &LET_IN);
+    let two = postgres.server(&dirs[1], "127.0.0.1:0", &LET_IN);
     one.put("/Basic/counter", &counter(0)).expect(201);
     let told = Told::default();
     std::thread::scope(|scope| {

@@ -1,5 +1,5 @@
 //! The fault rig: real servers, real PostgreSQL and Redis, broken on purpose while clients write, and a ledger of what the clients were told.
-//! `check.rs` has the invariants. Each scenario runs twice: as it is, and sabotaged, where the same check must find the damage.
+//! `check.rs` has the invariants. Most scenarios run twice: as they are, and sabotaged, where the same check must find the damage.
 //!
 //! `make test` runs a short form; `make test-faults` the long one, on the release binary, and writes `docs/reliability.md`.
 

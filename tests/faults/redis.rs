@@ -102,17 +102,16 @@ fn run(rounds: usize, is_sabotaged: bool) -> Outcome {
     let two = Server::start(&dirs[1], &settings);
     let storm = Storm::new();
     storm.aim(&[one.address, two.address]);
-    let mut nonsense = 0;
+    let (mut nonsense, mut outcome) = (0, Outcome::default());
     storm.rage(|| {
         for _ in 0..rounds {
-            let step = || storm.wait_for(100, Duration::from_secs(30));
-            step();
+            storm.calm(100, &mut outcome);
             redis.flush();
-            step();
+            storm.calm(100, &mut outcome);
             redis.kill();
-            step();
+            storm.calm(100, &mut outcome);
             let false_redis = Nonsense::start(redis.port);
-            step();
+            storm.calm(100, &mut outcome);
             std::thread::sleep(Duration::from_millis(500));
             nonsense += false_redis.answers.load(Ordering::Relaxed);
             drop(false_redis);
@@ -120,9 +119,8 @@ fn run(rounds: usize, is_sabotaged: bool) -> Outcome {
             redis = Redis::start_at(redis.port);
         }
         redis.kill();
-        storm.wait_for(50, Duration::from_secs(30));
+        storm.calm(50, &mut outcome);
     });
-    let mut outcome = Outcome::default();
     outcome.figure("times flushed, killed, replaced by nonsense, restarted", rounds);
     outcome.figure("nonsensical answers", nonsense);
     storm.report(&mut outcome);

@@ -53,7 +53,6 @@ pub struct Storm {
     pub ledger: Ledger,
     addresses: Mutex<Vec<SocketAddr>>,
     is_over: AtomicBool,
-    /// Milliseconds since `begin` of the last write that was acknowledged.
     /// Answers that may not be: neither 2xx nor a 503 with Retry-After.
     pub wrong: Mutex<Vec<String>>,
     pub refused_503: AtomicU64,
@@ -107,12 +106,19 @@ impl Storm {
         true
     }
 
-    /// Time until a write is acknowledged that was sent after now; up to 30 s.
-    pub fn recovery(&self) -> Duration {
+    /// Time until a write is acknowledged that was sent after now; a violation if it takes 30 s.
+    pub fn recovery(&self, outcome: &mut Outcome) -> Duration {
         let begin = Instant::now();
-        // What was on its way already may answer first: so many answers, and one of them is later.
-        self.wait_for(WRITERS as u64 + 1, Duration::from_secs(30));
+        // What was on its way already may answer first: two writes of each writer at most, and one more is later.
+        let is_writing = self.wait_for(2 * WRITERS as u64 + 1, Duration::from_secs(30));
+        outcome.require(is_writing, || "recovery: nothing is written again within 30 s".to_owned());
         begin.elapsed()
+    }
+
+    /// Lets the writers write so much; a violation if they cannot.
+    pub fn calm(&self, writes: u64, outcome: &mut Outcome) {
+        let is_writing = self.wait_for(writes, Duration::from_secs(30));
+        outcome.require(is_writing, || format!("recovery: {writes} writes take more than 30 s"));
     }
 
     fn write(&self, writer: usize) {
@@ -183,7 +189,12 @@ impl Storm {
             }
             Ok(answer) if answer.status == 503 && answer.header("retry-after").is_some() => {
                 self.refused_503.fetch_add(1, Ordering::Relaxed);
-                Told::Unknown
+                // Only these words leave it open whether the write was carried out.
+                if answer.text().contains("while the write was being committed") {
+                    Told::Unknown
+                } else {
+                    Told::Refused
+                }
             }
             Ok(answer) => {
                 let text = format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body));

@@ -253,6 +253,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !holds() {
         assert!(begin.elapsed() < Duration::from_secs(60), "not after a minute: {what}");
-        std::thread::sleep(Duration::from_millis(50));
+        // What takes long is looked at less often.
+        std::thread::sleep((begin.elapsed() / 10).clamp(Duration::from_millis(1), Duration::from_millis(50)));
     }
 }
