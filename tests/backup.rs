@@ -776,6 +776,11 @@ fn what_cannot_be_restored_is_refused_in_words_and_leaves_no_database() {
     assert_eq!(server.get("/Basic/a").json()["code"]["text"], "two");
 }
 
+fn signal(name: &str, process: i64) {
+    let sent = Command::new("kill").args(["-s", name, &process.to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
 #[test]
 fn a_restore_that_is_killed_begins_again_and_a_backup_that_is_killed_leaves_nothing_that_looks_like_one() {
     let dir = DataDir::new();
@@ -788,10 +793,18 @@ fn a_restore_that_is_killed_begins_again_and_a_backup_that_is_killed_leaves_noth
         command.args(paths.iter().flat_map(|(flag, path)| [flag.as_ref(), path.as_os_str()]));
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
+    // PostgreSQL's program waits for a checkpoint, so it is there when its parent is killed.
+    let checkpointer = Session::open(&dir).number("select pid::bigint from pg_stat_activity where backend_type = 'checkpointer'");
+    signal("STOP", checkpointer);
     let mut taking = run(&["backup"], [("--data-dir", &dir.data()), ("--to", &to)]);
-    eventually("the backup is being taken", || to.exists());
+    let part = to.join(format!("{}.part", taking.id()));
+    eventually("the backup is being taken", || part.exists());
     taking.kill().unwrap();
     taking.wait().unwrap();
+    // It holds the lock, so that nobody removes what it writes.
+    let refusal = try_backup(&dir);
+    signal("CONT", checkpointer);
+    assert!(refusal.as_ref().is_err_and(|r| r.contains("another backup")), "{refusal:?}");
     let whole = |to: &Path| {
         std::fs::read_dir(to)
             .unwrap()
@@ -888,4 +901,6 @@ fn doctor_tells_of_an_archive_that_takes_nothing_and_of_backups_that_are_missing
     }
     assert!(doctor().contains("hours old"));
     server.stop();
+    let log = std::fs::read_to_string(dir.log()).unwrap();
+    assert!(log.contains("log that is not archived"), "{log}");
 }
