@@ -210,10 +210,26 @@ fn files_stay_readable() {
 const RELEASED_SCHEMA: &str = "0008";
 
 /// What of a migration the version before it would not survive.
-fn takes_away(migration: &str) -> Vec<&str> {
-    let code = migration.lines().filter(|line| !line.trim_start().starts_with("--"));
-    let wrong = Regex::new(r"(?i)\b(drop\s+(table|column|index|constraint|not)|rename|truncate|set\s+not\s+null)\b|\balter\s+column\s+\w+\s+(set\s+data\s+)?type\b").unwrap();
-    code.filter(|line| wrong.is_match(line)).collect()
+fn takes_away(migration: &str) -> Vec<String> {
+    let comment = Regex::new("--.*").unwrap();
+    let code = comment.replace_all(migration, "").into_owned();
+    let wrong = Regex::new(r"(?i)\b(drop|rename|truncate|set\s+not\s+null)\b|\balter\s+(column\s+)?\w+\s+(set\s+data\s+)?type\b").unwrap();
+    let statements = code.split(';').map(str::trim);
+    let found = statements.filter(|statement| wrong.is_match(statement) || adds_a_column_that_must_be_written(statement));
+    found.map(str::to_owned).collect()
+}
+
+/// `add b int not null`: the version before does not write it.
+fn adds_a_column_that_must_be_written(statement: &str) -> bool {
+    let parentheses = Regex::new(r"\([^()]*\)").unwrap();
+    let mut flat = statement.to_lowercase();
+    while parentheses.is_match(&flat) {
+        flat = parentheses.replace_all(&flat, "").into_owned();
+    }
+    let adds = Regex::new(r"\badd\b.*\bnot\s+null\b").unwrap();
+    let is_given = Regex::new(r"\b(default|generated)\b").unwrap();
+    let clauses: Vec<String> = flat.split(',').map(|clause| clause.replace('\n', " ")).collect();
+    clauses.iter().any(|clause| adds.is_match(clause) && !is_given.is_match(clause))
 }
 
 #[test]
@@ -232,10 +248,17 @@ fn migrations_only_add_so_that_the_version_before_runs_on_them() {
         "alter table a drop column b;",
         "alter table a rename column b to c;",
         "alter table a alter column b type bigint;",
+        "alter table a alter b type bigint;",
+        "alter table a drop b;",
+        "alter table a add column b int not null;",
+        "alter table a\n    add b numeric(10, 2)\n    not null, add c int default 0;",
     ] {
-        assert_eq!(takes_away(wrong), [wrong]);
+        assert_eq!(takes_away(wrong), [wrong.trim_end_matches(';')]);
     }
-    assert!(takes_away("alter table a add column b int not null default 0;\n-- drop table a\ncreate index c on a (b);").is_empty());
+    assert!(
+        takes_away("alter table a add column b int not null default 0;\n-- drop table a\ncreate index c on a (b); -- rename").is_empty()
+    );
+    assert!(takes_away("create table d (e int not null); alter table a add f bigint;").is_empty());
 }
 
 #[test]

@@ -18,6 +18,11 @@ use chrono::SecondsFormat;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::fs::DirBuilder;
+use std::fs::Permissions;
+use std::ops::Range;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -66,9 +71,13 @@ fn eds(arguments: &[&str], paths: &[(&str, &Path)]) -> Result<String, String> {
 
 /// Takes a backup of the server on the folder.
 fn backup(dir: &DataDir) -> PathBuf {
+    try_backup(dir).unwrap()
+}
+
+fn try_backup(dir: &DataDir) -> Result<PathBuf, String> {
     let to = dir.data().with_file_name("backups");
-    let told = eds(&["backup"], &[("--to", &to), ("--data-dir", &dir.data())]).unwrap();
-    PathBuf::from(told.trim())
+    let told = eds(&["backup"], &[("--to", &to), ("--data-dir", &dir.data())])?;
+    Ok(PathBuf::from(told.trim()))
 }
 
 fn restore(backup: &Path, archive: Option<&Path>, until: Option<&str>, to: &DataDir) -> Result<String, String> {
@@ -418,6 +427,8 @@ struct Story {
     shown_since: String,
     /// Came and was hidden after the instant.
     hidden_since: String,
+    /// Deleted after the instant, and another came with its identifier.
+    reused: String,
     _region_dir: DataDir,
 }
 
@@ -438,14 +449,14 @@ fn story() -> Story {
     let regions = format!(r#"[{{code="120",url="{}"}},{{code="200",url=""}}]"#, region.base());
     let archive = archiving(&dir);
     let national = Server::start(&dir, &settings(&regions, &archive));
-    let [hidden, removed, shown_since, hidden_since] = [(); 4].map(|()| unique().to_uppercase());
+    let [hidden, removed, shown_since, hidden_since, reused] = [(); 5].map(|()| unique().to_uppercase());
     let put = |id: &str, gender: &str| national.put(&format!("/Patient/{id}"), &patient(id, &id.to_uppercase(), gender));
     for id in ["changed", "deleted", "moved", "kept"] {
         put(id, "male").expect(201);
     }
     assist(&national, "PULLED", "200");
     put("pulled", "male").expect(201);
-    for prefix in [&hidden, &removed, &shown_since] {
+    for prefix in [&hidden, &removed, &shown_since, &reused] {
         national.post("", &referto(prefix)).expect(200);
     }
     let backup = backup(&dir);
@@ -465,6 +476,8 @@ fn story() -> Story {
     assist(&national, "PULLED-TOO", "200");
     rule(&national, &hidden, "P99");
     remove(&national, &removed);
+    remove(&national, &reused);
+    national.post("", &referto(&reused)).expect(200);
     rule(&national, &shown_since, "P00");
     national.post("", &referto(&hidden_since)).expect(200);
     settle(&national);
@@ -490,6 +503,7 @@ fn story() -> Story {
         removed,
         shown_since,
         hidden_since,
+        reused,
         _region_dir: region_dir,
     }
 }
@@ -501,7 +515,7 @@ fn without_withdrawn(story: &Story) -> BTreeMap<String, Value> {
     let shared = ["Patient/", "Practitioner/", "Organization/", "Location/"];
     let mut of_documents: Vec<String> = Vec::new();
     for (name, content) in &expected {
-        let patients = [&story.hidden, &story.removed].map(|prefix| {
+        let patients = [&story.hidden, &story.removed, &story.reused].map(|prefix| {
             let mut found = story
                 .expected
                 .iter()
@@ -522,12 +536,15 @@ fn an_instant_comes_back_without_what_came_after_but_with_its_withdrawals_and_th
     let restored = DataDir::new();
     let told = restore(&story.backup, Some(&wal(&story.dir)), Some(&story.instant), &restored).unwrap();
     println!("{told}");
-    assert!(told.contains("1 documents hidden, 1 deleted, 1 that came"), "{told}");
+    assert!(told.contains("1 documents hidden, 2 deleted, 1 that came"), "{told}");
     let archive = archiving(&restored);
     let mut quiet = settings(&story.regions, &archive);
     quiet.push(("EDS_DELIVERY_ENABLED", "false"));
     let server = Server::start(&restored, &quiet);
 
+    // A backup of this timeline is restored with its history.
+    let history = wal(&restored).join("00000002.history");
+    eventually("the history of the new timeline is archived", || history.exists());
     // The first of two writes without the second.
     assert_eq!(server.get("/Patient/changed").expect(200).json()["gender"], "male");
     for id in ["deleted", "moved", "kept", "pulled"] {
@@ -536,7 +553,13 @@ fn an_instant_comes_back_without_what_came_after_but_with_its_withdrawals_and_th
     // What came since is gone; the regions that have it are told so.
     server.get("/Patient/new").refused(410);
 
-    let withdrawn = [&story.hidden, &story.removed, &story.shown_since, &story.hidden_since];
+    let withdrawn = [
+        &story.hidden,
+        &story.removed,
+        &story.shown_since,
+        &story.hidden_since,
+        &story.reused,
+    ];
     assert_eq!(shown(&server, &withdrawn), Vec::<String>::new());
     assert_eq!(of_region(&server), without_withdrawn(&story));
     // A document that came and was hidden since is sent again by someone who knows nothing of that: it stays hidden.
@@ -672,12 +695,16 @@ fn what_cannot_be_restored_is_refused_in_words_and_leaves_no_database() {
     let server = Server::start(&dir, &[("EDS_BACKUP_WAL_ARCHIVE", &archive)]);
     server.put("/Basic/a", &basic("a", "x")).expect(201);
     let taken = backup(&dir);
+    std::thread::sleep(Duration::from_millis(1100));
+    let instant = chrono::Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
     for text in ["one", "two"] {
         server.put("/Basic/a", &basic("a", text)).expect(200);
         archive_all(&dir);
     }
     server.stop();
     let archive = wal(&dir);
+    // As in a file system of its own: closed to PostgreSQL, and the last by its name.
+    DirBuilder::new().mode(0o700).create(archive.join("lost+found")).unwrap();
     let to = DataDir::new();
     let refused = |backup: &Path, archive: Option<&Path>, until: Option<&str>, expected: &str| {
         let refusal = restore(backup, archive, until, &to).unwrap_err();
@@ -716,11 +743,42 @@ fn what_cannot_be_restored_is_refused_in_words_and_leaves_no_database() {
     refused(&taken, Some(&archive), None, middle.file_name().unwrap().to_str().unwrap());
     std::fs::rename(dir.data().with_file_name("aside"), middle).unwrap();
 
+    // What PostgreSQL takes for the end of the log.
+    let mode = |mode| std::fs::set_permissions(middle, Permissions::from_mode(mode)).unwrap();
+    mode(0o000);
+    refused(&taken, Some(&archive), None, "chown the WAL archive");
+    mode(0o600);
+    let whole = std::fs::read(middle).unwrap();
+    // Written in place: its owner stays.
+    let damage = |at: Range<usize>| {
+        let mut damaged = whole.clone();
+        damaged[at].fill(0x5A);
+        std::fs::write(middle, damaged).unwrap();
+    };
+    std::fs::write(middle, &whole[..whole.len() / 2]).unwrap();
+    refused(&taken, Some(&archive), None, "a segment has 16777216: it is damaged");
+    damage(24..32);
+    refused(&taken, Some(&archive), None, "is of another database than the backup");
+    damage(8..16);
+    refused(&taken, Some(&archive), None, "another segment than its name says");
+    damage(40..8192);
+    refused(&taken, Some(&archive), None, "one between them is damaged");
+    refused(&taken, Some(&archive), Some(&instant), "one between them is damaged");
+    std::fs::write(middle, &whole).unwrap();
+
+    // A backup of a standby, and of a server whose settings are kept elsewhere.
+    std::fs::write(taken.join("standby.signal"), "").unwrap();
+    std::fs::remove_file(taken.join("postgresql.auto.conf")).unwrap();
     restore(&taken, Some(&archive), None, &to).unwrap();
     let refusal = restore(&taken, Some(&archive), None, &to).unwrap_err();
     assert!(refusal.contains("holds a database already"), "{refusal}");
     let server = Server::start(&to, &[]);
     assert_eq!(server.get("/Basic/a").json()["code"]["text"], "two");
+}
+
+fn signal(name: &str, process: i64) {
+    let sent = Command::new("kill").args(["-s", name, &process.to_string()]).status().unwrap();
+    assert!(sent.success());
 }
 
 #[test]
@@ -735,10 +793,18 @@ fn a_restore_that_is_killed_begins_again_and_a_backup_that_is_killed_leaves_noth
         command.args(paths.iter().flat_map(|(flag, path)| [flag.as_ref(), path.as_os_str()]));
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
+    // PostgreSQL's program waits for a checkpoint, so it is there when its parent is killed.
+    let checkpointer = Session::open(&dir).number("select pid::bigint from pg_stat_activity where backend_type = 'checkpointer'");
+    signal("STOP", checkpointer);
     let mut taking = run(&["backup"], [("--data-dir", &dir.data()), ("--to", &to)]);
-    eventually("the backup is being taken", || to.exists());
+    let part = to.join(format!("{}.part", taking.id()));
+    eventually("the backup is being taken", || part.exists());
     taking.kill().unwrap();
     taking.wait().unwrap();
+    // It holds the lock, so that nobody removes what it writes.
+    let refusal = try_backup(&dir);
+    signal("CONT", checkpointer);
+    assert!(refusal.as_ref().is_err_and(|r| r.contains("another backup")), "{refusal:?}");
     let whole = |to: &Path| {
         std::fs::read_dir(to)
             .unwrap()
@@ -747,8 +813,18 @@ fn a_restore_that_is_killed_begins_again_and_a_backup_that_is_killed_leaves_noth
     };
     // Taken by a server that is stopped, too.
     server.stop();
-    let taken = backup(&dir);
+    let others = to.join("photos.part");
+    std::fs::create_dir(&others).unwrap();
+    let mut taken = try_backup(&dir);
+    eventually("the program that the killed one left has ended", || {
+        if matches!(&taken, Err(refusal) if refusal.contains("another backup")) {
+            taken = try_backup(&dir);
+        }
+        taken.is_ok()
+    });
+    let taken = taken.unwrap();
     assert_eq!(whole(&to), 1, "what the killed one left is gone");
+    assert!(others.exists(), "what is not ours stays");
     let restored = DataDir::new();
     let mut restoring = run(&["restore"], [("--data-dir", &restored.data()), ("--from", &taken)]);
     let begun = restored.data().join("restoring/postgres/postmaster.pid");
@@ -776,6 +852,11 @@ fn a_server_of_ones_own_is_backed_up_by_a_role_that_may_replicate_and_by_no_othe
     )
     .unwrap_err();
     assert!(refusal.contains("alter role eds replication"), "{refusal}");
+    let mut session = Session::open(&dir);
+    session.execute("alter database eds owner to postgres");
+    let refusal = eds(&["backup", "--database-url", &url], &[("--to", &to)]).unwrap_err();
+    assert!(refusal.contains("owned by the role postgres"), "{refusal}");
+    session.execute("alter database eds owner to eds");
     let restored = DataDir::new();
     restore(Path::new(told.trim()), None, None, &restored).unwrap();
     let server = Server::start(&restored, &[]);
@@ -803,6 +884,8 @@ fn doctor_tells_of_an_archive_that_takes_nothing_and_of_backups_that_are_missing
     assert!(told.contains("ok    backup") && told.contains("ok    archive of the log"), "{told}");
     // A segment of another database stands in the way.
     let mut session = Session::open(&dir);
+    // Where one segment ends and none is begun, the name is that of the one before.
+    session.execute("create table begun ()");
     let number = session.number("select ('x' || right(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint");
     std::fs::write(wal(&dir).join(format!("0000000100000000{number:08X}")), "of another").unwrap();
     session.execute("create table t (); select pg_switch_wal()");
@@ -818,4 +901,6 @@ fn doctor_tells_of_an_archive_that_takes_nothing_and_of_backups_that_are_missing
     }
     assert!(doctor().contains("hours old"));
     server.stop();
+    let log = std::fs::read_to_string(dir.log()).unwrap();
+    assert!(log.contains("log that is not archived"), "{log}");
 }

@@ -287,6 +287,13 @@ impl Shared {
             tracing::error!("the private PostgreSQL does not stop; it is killed and recovers at the next start");
             leftover::end_all(&self.folder.cluster);
         }
+        let waiting = archive::waiting(&self.folder.cluster);
+        if self.options.archive.is_some() && waiting > 0 {
+            tracing::error!(
+                waiting,
+                "the private PostgreSQL stopped with log that is not archived: the archive lacks the end"
+            );
+        }
         self.folder.remove_socket();
     }
 }

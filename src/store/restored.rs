@@ -32,6 +32,8 @@ const DELETED_SINCE: &str = "The document was deleted after the instant that the
 #[derive(Debug)]
 pub struct Later {
     documents: Vec<Ended>,
+    /// Row ids of the documents that are deleted, with those that they had replaced: another document can have taken their identifiers since.
+    deleted: Vec<i64>,
     /// Hashes of the resources that are hidden.
     hidden: Vec<i64>,
     told: Vec<Told>,
@@ -95,6 +97,18 @@ pub async fn read_later(conn: &mut PgConnection, positions: &[(String, i64)]) ->
     )
     .fetch_all(&mut *conn)
     .await?;
+    let deleted = sqlx::query_scalar(
+        "with recursive gone as (
+             select d.id, d.replaces
+             from document d
+             where d.state = 1 and not exists (select from document newer where newer.replaces = d.id)
+             union
+             select d.id, d.replaces from gone join document d on d.id = gone.replaces
+         )
+         select id from gone",
+    )
+    .fetch_all(&mut *conn)
+    .await?;
     let hidden = sqlx::query_scalar("select self_hash from resource where state = 2")
         .fetch_all(&mut *conn)
         .await?;
@@ -113,7 +127,12 @@ pub async fn read_later(conn: &mut PgConnection, positions: &[(String, i64)]) ->
     .bind(positions.iter().map(|p| p.1).collect::<Vec<_>>())
     .fetch_all(conn)
     .await?;
-    Ok(Later { documents, hidden, told })
+    Ok(Later {
+        documents,
+        deleted,
+        hidden,
+        told,
+    })
 }
 
 /// Brings the restored database into service: what was withdrawn later is withdrawn, and the feed begins anew, in one transaction. `later` is
@@ -125,6 +144,8 @@ pub async fn take_over(store: &Store, conn: &mut PgConnection, later: Option<&La
     // First, so that the transaction has its id before it takes a seq (docs/adr/0002-feed.md).
     done.epoch = begin_anew(&mut tx, now).await?;
     if let Some(later) = later {
+        // Before the hidden ones: one of these can have the identifier of one that was deleted.
+        delete_documents(store, &mut tx, &later.deleted, &mut done).await?;
         end_documents(store, &mut tx, &later.documents, now, &mut done).await?;
         hide(&mut tx, &later.hidden, now).await?;
         hold(&mut tx, &later.told).await?;
@@ -152,7 +173,27 @@ fn epoch_of(now: DateTime<Utc>) -> i32 {
     i32::try_from(now.timestamp() - EPOCH_BEGIN_S).unwrap_or(0)
 }
 
-/// Hides and deletes what was hidden and deleted later, through the one write path.
+/// Deletes what was deleted later, through the one write path.
+async fn delete_documents(store: &Store, conn: &mut PgConnection, ids: &[i64], done: &mut Done) -> Result<(), Failure> {
+    let identifiers: Vec<String> = sqlx::query_scalar(
+        "select min(i.identifier)
+         from document d
+         join document_identifier i on i.document = d.id
+         where d.id = any($1) and d.state <> 1
+         group by d.id
+         order by d.id",
+    )
+    .bind(ids)
+    .fetch_all(&mut *conn)
+    .await?;
+    for identifier in identifiers {
+        apply(store, conn, DocumentAction::Remove { identifier }).await?;
+        done.removed += 1;
+    }
+    Ok(())
+}
+
+/// Hides what was hidden later, and keeps what waits from bringing back what was deleted.
 async fn end_documents(
     store: &Store,
     conn: &mut PgConnection,
@@ -161,32 +202,34 @@ async fn end_documents(
     done: &mut Done,
 ) -> Result<(), Failure> {
     for document in ended {
-        let here = known(conn, &document.identifiers).await?;
-        let is_obscured = State::from_number(document.state) == State::Withdrawn;
-        if here.is_empty() && is_obscured {
-            remember(conn, document, now).await?;
-            done.remembered += 1;
-        }
-        if !is_obscured {
+        if State::from_number(document.state) == State::Deleted {
             for id in ingestion::waiting_to_bring(conn, &document.identifiers).await? {
                 ingestion::fail(conn, id, DELETED_SINCE, now).await?;
             }
+            continue;
+        }
+        let here = known(conn, &document.identifiers).await?;
+        if here.is_empty() {
+            remember(conn, document, now).await?;
+            done.remembered += 1;
         }
         for (identifier, state) in here {
-            let action = match (is_obscured, State::from_number(state)) {
-                (true, State::Live) => DocumentAction::Withdraw { identifier },
-                (false, State::Live | State::Withdrawn) => DocumentAction::Remove { identifier },
-                (_, State::Deleted) | (true, State::Withdrawn) => continue,
-            };
-            let unit = Unit {
-                document: Some(action),
-                ..Unit::default()
-            };
-            for reply in write::apply(store, conn, &[unit]).await?.into_iter().flatten() {
-                reply.map_err(|outcome| sqlx::Error::Protocol(format!("a document could not be withdrawn: {}", outcome.summary())))?;
+            if State::from_number(state) == State::Live {
+                apply(store, conn, DocumentAction::Withdraw { identifier }).await?;
+                done.withdrawn += 1;
             }
-            *(if is_obscured { &mut done.withdrawn } else { &mut done.removed }) += 1;
         }
+    }
+    Ok(())
+}
+
+async fn apply(store: &Store, conn: &mut PgConnection, action: DocumentAction) -> Result<(), Failure> {
+    let unit = Unit {
+        document: Some(action),
+        ..Unit::default()
+    };
+    for reply in write::apply(store, conn, &[unit]).await?.into_iter().flatten() {
+        reply.map_err(|outcome| sqlx::Error::Protocol(format!("a document could not be withdrawn: {}", outcome.summary())))?;
     }
     Ok(())
 }

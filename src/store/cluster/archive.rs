@@ -7,12 +7,20 @@
 use crate::store::cluster::folder;
 use crate::store::cluster::folder::Owner;
 use crate::store::cluster::folder::text;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::path::PathBuf;
 
 /// Segments of one log file number, at PostgreSQL's default size of 16 MiB for a segment.
 const SEGMENTS_OF_A_LOG: u64 = 256;
+const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// The head of a segment's first page (`XLogLongPageHeaderData`): where in the log the page stands, and the cluster that wrote it.
+const HEAD_BYTES: usize = 32;
+const HEAD_ADDRESS: std::ops::Range<usize> = 8..16;
+const HEAD_SYSTEM: std::ops::Range<usize> = 24..32;
 
 /// Where segments go, and how long one may wait to be full.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,20 +82,26 @@ pub fn check_path(folder: &Path) -> Result<(), String> {
     }
 }
 
-/// Errors: a segment between others is missing, so that what lies behind it cannot be restored. `first` is the first that a backup needs;
-/// `own` is the folder of those that it carries itself.
+/// Errors: a segment between others is missing, or the history of a timeline, so that what lies behind it cannot be restored. `first` is the
+/// first that a backup needs; `own` is the folder of those that it carries itself.
 pub fn check_whole(archive: &Path, own: &Path, first: &str) -> Result<(), String> {
-    let mut segments: Vec<(u64, u64)> = Vec::new();
-    for folder in [archive, own] {
-        for entry in std::fs::read_dir(folder).map_err(|e| text(folder, e))? {
-            let name = entry.map_err(|e| text(folder, e))?.file_name();
-            segments.extend(name.to_str().and_then(segment));
-        }
-    }
     let (first_timeline, first_number) = segment(first).ok_or_else(|| format!("{first} is no name of a segment"))?;
+    let names: Vec<String> = [names(archive)?, names(own)?].concat();
+    let histories: HashSet<u64> = names.iter().filter_map(|name| history(name)).collect();
+    let mut segments: Vec<(u64, u64)> = names.iter().filter_map(|name| segment(name)).collect();
     // The timelines that began later branch off somewhere behind the begin of the backup.
     segments.retain(|(timeline, number)| *timeline >= first_timeline && *number >= first_number);
     segments.sort_unstable();
+    for (timeline, number) in &segments {
+        if *timeline > first_timeline && !histories.contains(timeline) {
+            return Err(format!(
+                "the WAL archive {} has the segment {} and lacks {timeline:08X}.history, without which nobody finds that: put it back, or move the \
+                 segments of this timeline away",
+                archive.display(),
+                name(*timeline, *number)
+            ));
+        }
+    }
     for pair in segments.windows(2) {
         let ((timeline, number), (next_timeline, next)) = (pair[0], pair[1]);
         if timeline == next_timeline && next > number + 1 {
@@ -99,6 +113,77 @@ pub fn check_whole(archive: &Path, own: &Path, first: &str) -> Result<(), String
         }
     }
     Ok(())
+}
+
+/// The segments of the archive that a backup with this first one needs or can use, in the order of the log; without those that it carries itself.
+pub fn segments(archive: &Path, first: &str) -> Result<Vec<String>, String> {
+    let first = segment(first).ok_or_else(|| format!("{first} is no name of a segment"))?;
+    let mut names = names(archive)?;
+    names.retain(|name| segment(name).is_some_and(|(timeline, number)| timeline >= first.0 && number >= first.1));
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The names of the histories of timelines.
+pub fn histories(folder: &Path) -> Result<Vec<String>, String> {
+    let mut names = names(folder)?;
+    names.retain(|name| history(name).is_some());
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Errors: a segment is not whole, is not what its name says, or is of another cluster than this `system`. PostgreSQL takes such a one for the
+/// end of the log.
+pub fn check_head(archive: &Path, name: &str, system: u64) -> Result<(), String> {
+    let path = archive.join(name);
+    let mut file = File::open(&path).map_err(|e| text(&path, e))?;
+    let length = file.metadata().map_err(|e| text(&path, e))?.len();
+    if length != SEGMENT_BYTES {
+        return Err(format!(
+            "{} has {length} bytes, and a segment has {SEGMENT_BYTES}: it is damaged",
+            path.display()
+        ));
+    }
+    let mut head = [0; HEAD_BYTES];
+    file.read_exact(&mut head).map_err(|e| text(&path, e))?;
+    let number = |range: std::ops::Range<usize>| head[range].try_into().map(u64::from_ne_bytes).unwrap_or_default();
+    if number(HEAD_SYSTEM) != system {
+        return Err(format!(
+            "{} is of another database than the backup, or damaged: the archive of each needs a folder of its own",
+            path.display()
+        ));
+    }
+    if Some(number(HEAD_ADDRESS)) != begin(name) {
+        return Err(format!(
+            "{} holds another segment than its name says, or is damaged",
+            path.display()
+        ));
+    }
+    Ok(())
+}
+
+/// The place in the log where a segment begins.
+pub fn begin(name: &str) -> Option<u64> {
+    segment(name).map(|(_, number)| number * SEGMENT_BYTES)
+}
+
+/// Segments and histories that are still to be archived.
+pub fn waiting(cluster: &Path) -> usize {
+    let entries = std::fs::read_dir(cluster.join("pg_wal/archive_status"));
+    let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter(|name| name.as_encoded_bytes().ends_with(b".ready")).count()
+}
+
+fn names(folder: &Path) -> Result<Vec<String>, String> {
+    let entries = std::fs::read_dir(folder).map_err(|e| text(folder, e))?;
+    let names = entries.map(|entry| Ok(entry.map_err(|e| text(folder, e))?.file_name().to_string_lossy().into_owned()));
+    names.collect()
+}
+
+/// The timeline of `00000002.history`.
+fn history(name: &str) -> Option<u64> {
+    let timeline = name.strip_suffix(".history").filter(|timeline| timeline.len() == 8)?;
+    u64::from_str_radix(timeline, 16).ok()
 }
 
 /// Timeline and number of a whole segment; histories, partial ones and what else lies there are none.
@@ -148,6 +233,18 @@ mod tests {
         assert!(check(253).unwrap_err().contains("0000000100000000000000FE"));
         put(258);
         assert!(check(255).unwrap_err().contains("000000010000000100000001"));
+    }
+
+    #[test]
+    fn a_timeline_without_its_history_is_told_unless_the_backup_is_of_it() {
+        let (dir, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let put = |name: &str| std::fs::write(dir.path().join(name), "").unwrap();
+        [name(1, 3), name(2, 3)].iter().for_each(|name| put(name));
+        let check = |first: &str| check_whole(dir.path(), own.path(), first);
+        assert!(check(&name(1, 3)).unwrap_err().contains("00000002.history"));
+        assert_eq!(check(&name(2, 3)), Ok(()));
+        put("00000002.history");
+        assert_eq!(check(&name(1, 3)), Ok(()));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use chrono::DateTime;
 use chrono::NaiveDateTime;
 use chrono::Timelike;
 use chrono::Utc;
+use percent_encoding::percent_decode_str;
+use reqwest::Url;
 use sqlx::Connection;
 use sqlx::PgConnection;
 use std::ffi::OsString;
@@ -59,9 +61,10 @@ impl Source {
         let mut conn = PgConnection::connect(url)
             .await
             .map_err(|e| format!("the database is not reached: {}", reason(&e)))?;
-        let ask = "select current_setting('server_version_num')::int / 10000, rolreplication or rolsuper, current_user::text, current_database()::text
-                   from pg_roles where rolname = current_user";
-        let (version, may_replicate, role, database): (i32, bool, String, String) = sqlx::query_as(ask)
+        let ask = "select current_setting('server_version_num')::int / 10000, rolreplication or rolsuper, current_user::text,
+                          datname::text, pg_get_userbyid(datdba)::text
+                   from pg_roles, pg_database where rolname = current_user and datname = current_database()";
+        let (version, may_replicate, role, database, owner): (i32, bool, String, String, String) = sqlx::query_as(ask)
             .fetch_one(&mut conn)
             .await
             .map_err(|e| format!("the database does not answer: {}", reason(&e)))?;
@@ -79,13 +82,18 @@ impl Source {
                 super::NAME
             ));
         }
-        let mut url = reqwest::Url::parse(url).map_err(|_| "database.url cannot be read".to_owned())?;
-        let password = url.password().map(decoded);
-        // Fails for addresses without a host alone, and those have no password.
-        let _ = url.set_password(None);
+        if owner != super::NAME {
+            return Err(format!(
+                "the database is owned by the role {owner}, and in a private one everything is reached and migrated as the role {name}: make that the owner \
+                 of the database and of all that is in it (`reassign owned by {owner} to {name}`), or take the backup with the tools that this server is \
+                 kept with",
+                name = super::NAME
+            ));
+        }
+        let (url, password) = without_password(url)?;
         Ok(Source {
             programs: programs::find(u32::try_from(version).ok())?,
-            arguments: vec!["--dbname".into(), url.as_str().into()],
+            arguments: vec!["--dbname".into(), url.into()],
             password,
         })
     }
@@ -98,25 +106,36 @@ pub fn take(source: &Source, to: &Path, now: impl Fn() -> DateTime<Utc>) -> Resu
     let lock = File::create(&lock_path).map_err(|e| text(&lock_path, e))?;
     match lock.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(format!("another backup into {} is running", to.display())),
+        Err(TryLockError::WouldBlock) => {
+            return Err(format!(
+                "another backup into {} is running, or what a killed one left",
+                to.display()
+            ));
+        }
         Err(TryLockError::Error(error)) => return Err(text(&lock_path, error)),
     }
     // Whoever holds the lock knows that nobody fills these any more.
     for name in names(to)? {
-        if name.ends_with(PART) {
+        if is_part(&name) {
             let left = to.join(name);
             std::fs::remove_dir_all(&left).map_err(|e| text(&left, e))?;
         }
     }
     let part = to.join(format!("{}{PART}", std::process::id()));
-    let result = fill(source, &part).and_then(|()| put_in_place(&part, to, now()));
+    let result = fill(source, &part, &lock).and_then(|()| put_in_place(&part, to, now()));
     if result.is_err() && part.exists() {
         std::fs::remove_dir_all(&part).map_err(|e| text(&part, e))?;
     }
     result
 }
 
-fn fill(source: &Source, part: &Path) -> Result<(), String> {
+/// A folder that [`take`] fills: what else lies here is another's.
+fn is_part(name: &str) -> bool {
+    name.strip_suffix(PART)
+        .is_some_and(|process| !process.is_empty() && process.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn fill(source: &Source, part: &Path, lock: &File) -> Result<(), String> {
     let mut command = source.programs.command("pg_basebackup", Owner::ourselves());
     command.args(&source.arguments).arg("--pgdata").arg(part);
     command.args([
@@ -133,6 +152,8 @@ fn fill(source: &Source, part: &Path) -> Result<(), String> {
     if let Some(password) = &source.password {
         command.env("PGPASSWORD", password);
     }
+    // It reads nothing, and holds the lock as long as it runs: when we are killed it goes on writing.
+    command.stdin(lock.try_clone().map_err(|e| text(part, e))?);
     programs::run(&mut command)?;
     verify(&source.programs, part)
 }
@@ -183,10 +204,24 @@ fn reason(error: &sqlx::Error) -> String {
     }
 }
 
-fn decoded(password: &str) -> String {
-    let query = format!("p={}", password.replace('+', "%2B"));
-    let decoded = form_urlencoded::parse(query.as_bytes()).next();
-    decoded.map(|(_, value)| value.into_owned()).unwrap_or_default()
+/// The address without the password, which may stand in two places of it (the second counts), and the password.
+fn without_password(url: &str) -> Result<(String, Option<String>), String> {
+    let mut url = Url::parse(url).map_err(|_| "database.url cannot be read".to_owned())?;
+    let asked = url.query_pairs().find(|(key, _)| key == "password");
+    let password = match asked {
+        Some((_, password)) => Some(password.into_owned()),
+        None => url.password().map(|p| percent_decode_str(p).decode_utf8_lossy().into_owned()),
+    };
+    // What stays is left as it was written: PostgreSQL reads a `+` otherwise than a form does.
+    let key = |pair: &str| form_urlencoded::parse(pair.as_bytes()).next().map(|(key, _)| key.into_owned());
+    let query = url.query().map(|query| {
+        let kept = query.split('&').filter(|pair| key(pair).as_deref() != Some("password"));
+        kept.collect::<Vec<_>>().join("&")
+    });
+    url.set_query(query.as_deref().filter(|query| !query.is_empty()));
+    // Fails for addresses without a host alone, and those have no password.
+    let _ = url.set_password(None);
+    Ok((url.into(), password))
 }
 
 #[cfg(test)]
@@ -205,7 +240,27 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_handed_over_as_it_was_meant() {
-        assert_eq!(decoded("a%40b+c%25"), "a@b+c%");
+    fn a_password_is_handed_over_as_it_was_meant_and_stands_in_no_argument() {
+        for (url, expected, password) in [
+            ("postgres://u:a%40b+c%25&d=%C3%A8@h/eds", "postgres://u@h/eds", Some("a@b+c%&d=è")),
+            ("postgres://u@h/eds?sslmode=require", "postgres://u@h/eds?sslmode=require", None),
+            (
+                "postgres://u:one@h/eds?host=/a+b&pass%77ord=t%26wo&sslmode=require",
+                "postgres://u@h/eds?host=/a+b&sslmode=require",
+                Some("t&wo"),
+            ),
+            ("postgres:///eds?password=x", "postgres:///eds", Some("x")),
+        ] {
+            let expected = (expected.to_owned(), password.map(str::to_owned));
+            assert_eq!(without_password(url), Ok(expected), "{url}");
+        }
+    }
+
+    #[test]
+    fn folders_of_others_are_not_taken_for_what_a_cut_backup_left() {
+        assert!(is_part("4711.part"));
+        for other in [".part", "photos.part", "20261125T174002Z.part", "4711", "4711.part.old"] {
+            assert!(!is_part(other), "{other}");
+        }
     }
 }

@@ -21,6 +21,8 @@ pub const PORT: u16 = 5432;
 /// Role and database that initdb makes; the server uses them only to make its own.
 pub const SUPERUSER: &str = "postgres";
 const MIB: u64 = 1024 * 1024;
+/// The one transaction of `store::restored` locks all documents that were withdrawn since, with their members: this many for each connection.
+const RECOVERY_LOCKS: u32 = 2048;
 
 #[derive(Debug, Clone)]
 pub struct Programs {
@@ -118,6 +120,13 @@ impl Programs {
         }
         for (key, value) in options.archive.iter().flat_map(Archive::settings) {
             arguments.extend(["-c".to_owned(), format!("{key}={value}")]);
+        }
+        if options.archive.is_none() {
+            // The backup of another server can ask for one.
+            arguments.extend(["-c".to_owned(), "archive_mode=off".to_owned()]);
+        }
+        if options.is_recovery {
+            arguments.extend(["-c".to_owned(), format!("max_locks_per_transaction={RECOVERY_LOCKS}")]);
         }
         arguments
     }

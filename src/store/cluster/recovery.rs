@@ -20,10 +20,15 @@ use chrono::SecondsFormat;
 use chrono::Utc;
 use std::fs::DirBuilder;
 use std::fs::File;
+use std::io::Read;
+use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
+use std::process::Stdio;
 
 /// Where the end of the log is recovered to, beside [`RESTORING`].
 const LATER: &str = "later";
@@ -44,12 +49,14 @@ pub struct Plan {
 pub struct Restoring {
     plan: Plan,
     folder: Folder,
+    /// The last segment of the archive, which the end of the log must reach.
+    last: Option<String>,
     /// No server starts on the folder meanwhile.
     _lock: File,
 }
 
 /// Checks what can be checked before anything is done, and takes the folder.
-/// Errors: a cluster is there already; the backup is damaged; the log has a gap or ends before the backup; something may not be read.
+/// Errors: a cluster is there already; the backup is damaged; the log has a gap, ends before the backup or is of another; something may not be read.
 pub fn begin(plan: Plan, data_dir: &Path) -> Result<Restoring, String> {
     if data_dir.join("postgres").exists() {
         return Err(format!(
@@ -80,14 +87,18 @@ pub fn begin(plan: Plan, data_dir: &Path) -> Result<Restoring, String> {
         ));
     }
     let (folder, lock) = folder::prepare(data_dir)?;
-    if let Some(archive) = &plan.archive {
-        archive::check_path(archive)?;
-        archive::check_whole(archive, &backup.join("pg_wal"), &first_segment(backup)?)?;
-        check_readable(archive, folder.owner)?;
-    }
+    let last = match &plan.archive {
+        Some(archive) => check_archive(archive, backup, folder.owner)?,
+        None => None,
+    };
     let programs = programs::find(version.trim().parse().ok())?;
     backup::verify(&programs, backup)?;
-    Ok(Restoring { plan, folder, _lock: lock })
+    Ok(Restoring {
+        plan,
+        folder,
+        last,
+        _lock: lock,
+    })
 }
 
 impl Restoring {
@@ -119,7 +130,35 @@ impl Restoring {
             is_recovery: true,
             ..Options::default()
         };
-        cluster::start_with(&dir, options).await.map_err(in_words)
+        let cluster = cluster::start_with(&dir, options).await.map_err(in_words)?;
+        // An instant is reached, or PostgreSQL says that it is not.
+        let is_whole = match until {
+            Some(_) => Ok(()),
+            None => self.check_end(&cluster),
+        };
+        match is_whole {
+            Ok(()) => Ok(cluster),
+            Err(error) => {
+                cluster.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Errors: the recovery ended before the last segment. PostgreSQL takes what it cannot read for the end of the log, and is content.
+    fn check_end(&self, cluster: &Cluster) -> Result<(), String> {
+        let Some(last) = &self.last else { return Ok(()) };
+        let end = end_of_log(&cluster.shared.folder.cluster)?;
+        if archive::begin(last).is_none_or(|begin| begin <= end) {
+            return Ok(());
+        }
+        Err(format!(
+            "the log could be read up to {:X}/{:08X} alone, and the archive goes on to the segment {last}: one between them is damaged. Put a copy of it \
+             there, or move it and those behind it away and lose what they hold ({})",
+            end >> 32,
+            end & 0xFFFF_FFFF,
+            cluster.shared.folder.log_tail()
+        ))
     }
 
     /// Moves the cluster, which was stopped, to its place.
@@ -128,15 +167,31 @@ impl Restoring {
         let cluster = from.join("postgres");
         // The settings of the recovery stand behind those that the cluster had.
         let (path, kept) = (cluster.join("postgresql.auto.conf"), self.plan.backup.join("postgresql.auto.conf"));
-        let kept = std::fs::read(&kept).map_err(|e| text(&kept, e))?;
+        let kept = match kept.exists() {
+            true => std::fs::read(&kept).map_err(|e| text(&kept, e))?,
+            false => Vec::new(),
+        };
         std::fs::write(&path, kept).map_err(|e| text(&path, e))?;
         File::open(&path).and_then(|file| file.sync_all()).map_err(|e| text(&path, e))?;
         folder::sync(&cluster)?;
+        self.mark_history(&cluster)?;
         std::fs::rename(from.join("postgres.log"), &self.folder.log).map_err(|e| text(&self.folder.log, e))?;
         std::fs::rename(&cluster, &self.folder.cluster).map_err(|e| text(&self.folder.cluster, e))?;
         folder::sync(&self.folder.data_dir)?;
         remove(&from)?;
         remove(&self.folder.data_dir.join(LATER))
+    }
+
+    /// The recovery archived nothing: the history of its timeline is archived by the first server that archives.
+    fn mark_history(&self, cluster: &Path) -> Result<(), String> {
+        let (wal, status) = (cluster.join("pg_wal"), cluster.join("pg_wal/archive_status"));
+        let Some(history) = archive::histories(&wal)?.pop() else {
+            return Ok(());
+        };
+        let mark = status.join(format!("{history}.ready"));
+        File::create(&mark).map_err(|e| text(&mark, e))?;
+        give(&mark, self.folder.owner)?;
+        folder::sync(&status)
     }
 }
 
@@ -170,6 +225,11 @@ fn lay(plan: &Plan, dir: &Path, owner: Owner) -> Result<(), String> {
     settings.extend_from_slice(recovery_settings(plan).as_bytes());
     put("postgresql.auto.conf", &settings)?;
     put("recovery.signal", b"")?;
+    // A backup of a standby would go on as one, and never be promoted.
+    let standby = folder.cluster.join("standby.signal");
+    if standby.exists() {
+        std::fs::remove_file(&standby).map_err(|e| text(&standby, e))?;
+    }
     // Given back, so that the start of the cluster takes it.
     drop(lock);
     Ok(())
@@ -182,7 +242,8 @@ fn recovery_settings(plan: &Plan) -> String {
         .as_ref()
         .map_or("false".to_owned(), |archive| format!("cp ''{}/%f'' \"%p\"", archive.display()));
     let mut settings = format!(
-        "\nrestore_command = '{fetch}'\nrecovery_target_timeline = 'latest'\nrecovery_target_action = 'promote'\nhot_standby = off\n"
+        "\nrestore_command = '{fetch}'\nrecovery_target_timeline = 'latest'\nrecovery_target_action = 'promote'\nhot_standby = off\n\
+         recovery_min_apply_delay = 0\n"
     );
     if let Some(until) = plan.until {
         // PostgreSQL reads its settings before it knows the names of zones, so `Z` is none.
@@ -231,24 +292,80 @@ fn first_segment(backup: &Path) -> Result<String, String> {
         .ok_or_else(|| format!("{} names no segment", path.display()))
 }
 
-fn check_readable(archive: &Path, owner: Owner) -> Result<(), String> {
-    let mut paths = vec![archive.to_owned()];
-    let newest = std::fs::read_dir(archive)
-        .map_err(|e| text(archive, e))?
-        .flatten()
-        .map(|entry| entry.path())
-        .max();
-    paths.extend(newest);
-    for path in paths {
-        if !folder::may(owner, "-r", &path)? {
-            return Err(format!(
-                "the user of PostgreSQL (uid {}) cannot read {}: chown the WAL archive, and let that user pass through the folders above it",
-                owner.uid,
-                path.display()
-            ));
-        }
+/// Errors: PostgreSQL would take something in the archive for the end of the log: it is missing, damaged, of another cluster, or its user may not
+/// read it. Returns the last segment.
+fn check_archive(archive: &Path, backup: &Path, owner: Owner) -> Result<Option<String>, String> {
+    archive::check_path(archive)?;
+    let first = first_segment(backup)?;
+    archive::check_whole(archive, &backup.join("pg_wal"), &first)?;
+    let mut segments = archive::segments(archive, &first)?;
+    check_readable(archive, &[archive::histories(archive)?, segments.clone()].concat(), owner)?;
+    let system = system(backup)?;
+    segments.iter().try_for_each(|name| archive::check_head(archive, name, system))?;
+    Ok(segments.pop())
+}
+
+/// Opens everything as PostgreSQL will, in one process of its user: there can be thousands.
+fn check_readable(archive: &Path, names: &[String], owner: Owner) -> Result<(), String> {
+    let refused = |path: &Path| {
+        format!(
+            "the user of PostgreSQL (uid {}) cannot read {}: chown the WAL archive, and let that user pass through the folders above it",
+            owner.uid,
+            path.display()
+        )
+    };
+    if !folder::may(owner, "-r", archive)? {
+        return Err(refused(archive));
     }
-    Ok(())
+    let mut open = Command::new("sh");
+    open.args([
+        "-c",
+        "while read -r name; do true < \"$0/$name\" || { echo \"$name\"; exit 1; }; done",
+    ]);
+    open.arg(archive).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    if owner.is_dropped {
+        open.uid(owner.uid).gid(owner.gid);
+    }
+    let mut open = open.spawn().map_err(|e| format!("sh: {e}"))?;
+    if let Some(mut input) = open.stdin.take() {
+        let lines: String = names.iter().map(|name| format!("{name}\n")).collect();
+        // It ends before it has read all when it has found one.
+        let _ = input.write_all(lines.as_bytes());
+    }
+    let output = open.wait_with_output().map_err(|e| format!("sh: {e}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(refused(&archive.join(String::from_utf8_lossy(&output.stdout).trim()))),
+    }
+}
+
+/// The identifier of the cluster that a backup is of: what `pg_control` begins with.
+fn system(backup: &Path) -> Result<u64, String> {
+    let path = backup.join("global/pg_control");
+    let mut head = [0; 8];
+    File::open(&path)
+        .and_then(|mut file| file.read_exact(&mut head))
+        .map_err(|e| text(&path, e))?;
+    Ok(u64::from_ne_bytes(head))
+}
+
+/// Where the recovery ended: the newest timeline, which it began, says where it left the one before.
+/// <https://www.postgresql.org/docs/15/continuous-archiving.html#BACKUP-TIMELINES>
+fn end_of_log(cluster: &Path) -> Result<u64, String> {
+    let wal = cluster.join("pg_wal");
+    let newest = archive::histories(&wal)?.pop();
+    let newest = newest.ok_or_else(|| format!("{} has no history of the timeline", wal.display()))?;
+    let path = wal.join(newest);
+    let history = std::fs::read_to_string(&path).map_err(|e| text(&path, e))?;
+    let end = history.lines().rev().find_map(|line| line.split('\t').nth(1));
+    end.and_then(position)
+        .ok_or_else(|| format!("{} does not say where the timeline begins", path.display()))
+}
+
+/// A place in the log as PostgreSQL writes it: `0/3000148`.
+fn position(text: &str) -> Option<u64> {
+    let (high, low) = text.trim().split_once('/')?;
+    Some(u64::from_str_radix(high, 16).ok()? << 32 | u64::from_str_radix(low, 16).ok()?)
 }
 
 /// What PostgreSQL says when it cannot recover, with what to do about it.
