@@ -28,19 +28,11 @@ pub fn markdown(reports: &[(String, Report)]) -> String {
     let machine = &ours.machine;
     let _ = writeln!(
         text,
-        "Measured {} at commit {} on {} cores of {}, {:.0} GB, Linux {}; one server after the other, each with its PostgreSQL and the\n\
+        "{machine}; one server after the other, each with its PostgreSQL and the\n\
          load generator. {} resources of {}, {} runs of each row after a warm-up. CPU is that of\n\
          the server and of all PostgreSQL processes for an operation, ratio how many times ours a peer spends. Where a peer answers more\n\
          than one in a hundred wrongly, or not at all, it has no figure.",
-        machine.date,
-        machine.commit,
-        machine.cores,
-        machine.cpu_model,
-        machine.memory_gb,
-        machine.kernel,
-        ours.resources,
-        ours.source,
-        ours.runs
+        ours.resources, ours.source, ours.runs
     );
     for (number, (name, peer)) in peers.iter().enumerate() {
         let same = peer.resources == ours.resources;

@@ -30,10 +30,10 @@ pub fn markdown(reports: &[Report]) -> String {
     let machine = &first.machine;
     let _ = writeln!(
         text,
-        "Measured {} at commit {} on {} cores of {}, {:.0} GB, Linux {}; {}, {} runs of each row\n\
+        "{machine}; {}, {} runs of each row\n\
          after a warm-up. CPU is that of the server and of all PostgreSQL processes, for an operation.\n\n\
          ![Latency, ingest and memory against the number of resources](growth.svg)\n",
-        machine.date, machine.commit, machine.cores, machine.cpu_model, machine.memory_gb, machine.kernel, first.source, first.runs
+        first.source, first.runs
     );
     let sizes: Vec<String> = reports.iter().map(|report| grouped(report.resources)).collect();
     let head = |unit: &str| sizes.iter().map(|size| format!("{unit} at {size}")).collect::<Vec<_>>().join(" | ");

@@ -3,6 +3,7 @@
 //! Spec: proc_pid_stat(5), proc_pid_status(5). Not supported: other systems than Linux.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::process::Command;
 
@@ -122,6 +123,17 @@ pub struct Machine {
     pub kernel: String,
     pub date: String,
     pub commit: String,
+}
+
+/// When, of what and where something was measured, as the begin of a sentence.
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Measured {} at commit {} on {} cores of {}, {:.0} GB, Linux {}",
+            self.date, self.commit, self.cores, self.cpu_model, self.memory_gb, self.kernel
+        )
+    }
 }
 
 /// Describes this machine.

@@ -154,19 +154,10 @@ impl Report {
         let machine = &self.machine;
         let _ = writeln!(
             text,
-            "Measured {} at commit {} on {} cores of {}, {:.0} GB, Linux {}; server, PostgreSQL and load generator together.\n\
+            "{machine}; server, PostgreSQL and load generator together.\n\
              {} resources in {} Bundles, {}; {} runs after a warm-up. CPU is user and system time\n\
              of the server and of all PostgreSQL processes, per operation; ranges are the lowest and the highest run.\n",
-            machine.date,
-            machine.commit,
-            machine.cores,
-            machine.cpu_model,
-            machine.memory_gb,
-            machine.kernel,
-            self.resources,
-            self.bundles,
-            self.source,
-            self.runs
+            self.resources, self.bundles, self.source, self.runs
         );
         text.push_str("| operation | clients | per second | p50 / p95 / p99 ms | CPU server + PostgreSQL = total, ms | goal | resources an answer | wrong |\n");
         text.push_str("| --- | --- | --- | --- | --- | --- | --- | --- |\n");
