@@ -364,11 +364,6 @@ impl Unit {
         self.ingestion.is_some()
     }
 
-    /// What no other unit of the same batch may touch.
-    pub fn keys(&self, registry: &Registry) -> HashSet<i64> {
-        self.locks(registry).into_iter().chain(self.hashes(registry)).collect()
-    }
-
     /// What must be locked though it may not exist yet: documents and criteria, and with criteria also the identifiers that the unit brings. Of
     /// two units that each look for what the other brings, one then sees what the other did.
     pub fn locks(&self, registry: &Registry) -> Vec<i64> {

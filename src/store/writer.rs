@@ -33,6 +33,7 @@ const LOCKS_MAX: usize = 20_000;
 
 struct Job {
     unit: Unit,
+    /// What no other unit of the same batch may touch.
     keys: HashSet<i64>,
     asker: Asker,
 }
@@ -78,14 +79,16 @@ impl Writer {
     pub async fn apply(&self, unit: Unit) -> Result<UnitReply, Outcome> {
         let busy = |_| Outcome::unavailable("Too many writes are waiting; try again");
         let stopping = || Outcome::unavailable("The server is stopping; try again");
-        if unit.criteria().next().is_some() && unit.locks(&self.store.registry).len() > LOCKS_MAX {
+        let registry = &self.store.registry;
+        let locks = unit.locks(registry);
+        if locks.len() > LOCKS_MAX {
             let text = format!("A write with conditions has at most {LOCKS_MAX} criteria and identifiers together");
             return Err(Outcome::invalid(text).with_code("too-costly"));
         }
         let place = self.places.clone().try_acquire_owned().map_err(busy)?;
         let (reply, answer) = oneshot::channel();
         let job = Job {
-            keys: unit.keys(&self.store.registry),
+            keys: locks.into_iter().chain(unit.hashes(registry)).collect(),
             unit,
             asker: Asker { reply, _place: place },
         };
