@@ -4,6 +4,7 @@
 use crate::support::database::Session;
 use crate::support::server::DataDir;
 use crate::support::server::Server;
+use crate::support::server::ids_of;
 use crate::transaction::entry;
 use serde_json::Value;
 use serde_json::json;
@@ -73,17 +74,7 @@ fn stored() -> &'static (Server, Loaded, DataDir) {
 
 /// Ids of all pages of a search, in order.
 fn all(server: &Server, search: &str) -> Vec<String> {
-    let mut target = format!("/fhir{}", crate::support::http::encoded(&format!("/{search}")));
-    let mut ids = Vec::new();
-    loop {
-        let bundle = server.request("GET", &target).send().expect(200).json();
-        let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
-        ids.extend(entries.iter().map(|e| e["resource"]["id"].as_str().unwrap().to_owned()));
-        match bundle["link"].as_array().unwrap().iter().find(|l| l["relation"] == "next") {
-            Some(link) => target = format!("/fhir{}", link["url"].as_str().unwrap().split_once("/fhir").unwrap().1),
-            None => return ids,
-        }
-    }
+    ids_of(&server.pages(&format!("/{search}")))
 }
 
 /// Ids and dates in order: rows without a date last, and the later row first among equals.

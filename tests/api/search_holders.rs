@@ -4,6 +4,8 @@
 use crate::support::database::Session;
 use crate::support::server::DataDir;
 use crate::support::server::Server;
+use crate::support::server::ids_of;
+use crate::support::server::next_of;
 use crate::transaction::entry;
 use serde_json::Value;
 use serde_json::json;
@@ -87,21 +89,10 @@ fn stored() -> &'static (Server, DataDir) {
 /// Ids of the matches, of all pages; none may come twice.
 fn found(search: &str) -> BTreeSet<String> {
     let (server, _) = stored();
-    let mut target = format!("/fhir{}", crate::support::http::encoded(&format!("/{search}")));
-    let mut ids = BTreeSet::new();
-    loop {
-        let bundle = server.request("GET", &target).send().expect(200).json();
-        for entry in bundle["entry"].as_array().into_iter().flatten() {
-            assert!(
-                ids.insert(entry["resource"]["id"].as_str().unwrap().to_owned()),
-                "{search}: {entry} comes twice"
-            );
-        }
-        match bundle["link"].as_array().unwrap().iter().find(|l| l["relation"] == "next") {
-            Some(link) => target = format!("/fhir{}", link["url"].as_str().unwrap().split_once("/fhir").unwrap().1),
-            None => return ids,
-        }
-    }
+    let ids = ids_of(&server.pages(&format!("/{search}")));
+    let distinct: BTreeSet<String> = ids.iter().cloned().collect();
+    assert_eq!(distinct.len(), ids.len(), "{search}: one comes twice");
+    distinct
 }
 
 fn holders(holds: impl Fn(usize) -> bool) -> BTreeSet<String> {
@@ -173,10 +164,7 @@ fn a_page_of_holders_continues_where_the_last_ended_while_others_come_and_go() {
     let search = "/Patient?_has:Observation:patient:code=dense&_count=10";
     let first = server.get(search).expect(200).json();
     let again = server.get(search).expect(200).json();
-    let ids = |page: &Value| -> Vec<String> {
-        let entries = page["entry"].as_array().unwrap().iter();
-        entries.map(|e| e["resource"]["id"].as_str().unwrap().to_owned()).collect()
-    };
+    let ids = |page: &Value| ids_of(std::slice::from_ref(page));
     assert_eq!(ids(&first), ids(&again));
     // A new version of a patient who is on a later page neither takes nor repeats a place.
     let shown: BTreeSet<String> = ids(&first).into_iter().collect();
@@ -191,12 +179,11 @@ fn a_page_of_holders_continues_where_the_last_ended_while_others_come_and_go() {
         changed
     });
     let mut all = ids(&first);
-    let mut next = first["link"].as_array().unwrap().iter().find(|l| l["relation"] == "next").cloned();
-    while let Some(link) = next {
-        let target = format!("/fhir{}", link["url"].as_str().unwrap().split_once("/fhir").unwrap().1);
+    let mut next = next_of(&first);
+    while let Some(target) = next {
         let page = server.request("GET", &target).send().expect(200).json();
         all.extend(ids(&page));
-        next = page["link"].as_array().unwrap().iter().find(|l| l["relation"] == "next").cloned();
+        next = next_of(&page);
     }
     assert_eq!(all.len(), holders(|_| true).len());
     assert_eq!(all.into_iter().collect::<BTreeSet<_>>(), holders(|_| true));

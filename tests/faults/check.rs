@@ -12,6 +12,7 @@ use crate::ledger::Sent;
 use crate::ledger::Told;
 use crate::support::database::Session;
 use crate::support::server::Server;
+use crate::support::server::ids_of;
 use crate::writers::body;
 use crate::writers::number_of;
 use serde_json::Value;
@@ -45,22 +46,8 @@ pub fn check(server: &Server, database: &mut Session, ledger: &Ledger, outcome: 
     outcome.figure("resources", histories.len());
 }
 
-/// All pages of a search or history, in order.
-pub fn pages(server: &Server, path: &str) -> Vec<Value> {
-    let mut pages = Vec::new();
-    let mut next = Some(format!("/fhir/{path}"));
-    while let Some(target) = next {
-        let page = server.request("GET", &target).send().expect(200).json();
-        let links = page["link"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let link = links.iter().find(|l| l["relation"] == "next").and_then(|l| l["url"].as_str());
-        next = link.map(|url| url[url.find("/fhir").expect("below the base")..].to_owned());
-        pages.push(page);
-    }
-    pages
-}
-
 fn history(server: &Server, type_name: &str, into: &mut BTreeMap<String, Vec<Version>>) {
-    for page in pages(server, &format!("{type_name}/_history?_count=1000")) {
+    for page in server.pages(&format!("/{type_name}/_history?_count=1000")) {
         for entry in page["entry"].as_array().map(Vec::as_slice).unwrap_or_default() {
             let is_deletion = entry["request"]["method"] == "DELETE";
             let url = entry["fullUrl"].as_str().or(entry["request"]["url"].as_str()).unwrap_or_default();
@@ -180,12 +167,8 @@ fn index(server: &Server, histories: &BTreeMap<String, Vec<Version>>, outcome: &
             .filter(|(resource, content)| resource.starts_with(&format!("{type_name}/")) && holds(content))
             .map(|(resource, _)| (*resource).to_owned())
             .collect();
-        let mut found = Vec::new();
-        for page in pages(server, &search) {
-            for entry in page["entry"].as_array().map(Vec::as_slice).unwrap_or_default() {
-                found.push(format!("{type_name}/{}", text(&entry["resource"]["id"])));
-            }
-        }
+        let ids = ids_of(&server.pages(&format!("/{search}")));
+        let found: Vec<String> = ids.iter().map(|id| format!("{type_name}/{id}")).collect();
         let distinct: BTreeSet<String> = found.iter().cloned().collect();
         outcome.require(distinct == expected && found.len() == distinct.len(), || {
             let (missing, extra) = (expected.difference(&distinct).count(), distinct.difference(&expected).count());
@@ -200,7 +183,7 @@ fn index(server: &Server, histories: &BTreeMap<String, Vec<Version>>, outcome: &
     compare("Observation?_count=1000".to_owned(), &|_| true);
     for code in 0..16 {
         let code = format!("c{code}");
-        compare(format!("Observation?code=urn:fault:code%7C{code}&_count=1000"), &|o| {
+        compare(format!("Observation?code=urn:fault:code|{code}&_count=1000"), &|o| {
             o["code"]["coding"][0]["code"] == code.as_str()
         });
     }

@@ -166,6 +166,16 @@ impl Server {
         self.post("", &json!({"resourceType": "Bundle", "type": bundle_type, "entry": entries}))
     }
 
+    /// All pages of a search or a history, in order.
+    #[track_caller]
+    pub fn pages(&self, path_and_query: &str) -> Vec<Value> {
+        let mut pages = vec![self.get(path_and_query).expect(200).json()];
+        while let Some(target) = pages.last().and_then(next_of) {
+            pages.push(self.request("GET", &target).send().expect(200).json());
+        }
+        pages
+    }
+
     /// Number of resources that a search finds.
     #[track_caller]
     pub fn count(&self, search: &str) -> u64 {
@@ -237,6 +247,19 @@ pub fn shared() -> &'static Server {
             (Server::start(&dir, &[]), dir)
         })
         .0
+}
+
+/// The target of a page's `next` link.
+pub fn next_of(page: &Value) -> Option<String> {
+    let next = page["link"].as_array()?.iter().find(|link| link["relation"] == "next")?;
+    let (_, rest) = next["url"].as_str()?.split_once("/fhir")?;
+    Some(format!("/fhir{rest}"))
+}
+
+/// Ids of the entries of pages, in order.
+pub fn ids_of(pages: &[Value]) -> Vec<String> {
+    let entries = pages.iter().flat_map(|page| page["entry"].as_array().into_iter().flatten());
+    entries.map(|e| e["resource"]["id"].as_str().expect("an id").to_owned()).collect()
 }
 
 /// A port that was free a moment ago.
