@@ -279,6 +279,9 @@ fn every_alias_of_a_resource_in_compiled_sql_is_opened_with_a_policy() {
     // Invariant I4: the compiler writes `from resource` in one place, with the predicate.
     let opened = occurrences(r"from resource\b");
     let in_search: Vec<_> = opened.iter().filter(|(path, _)| path.starts_with("src/search/")).collect();
-    assert!(in_search.iter().all(|(path, _)| path == "src/search/compile.rs"), "{in_search:#?}");
+    assert!(
+        in_search.iter().all(|(path, _)| path == "src/search/compile/mod.rs"),
+        "{in_search:#?}"
+    );
     assert_eq!(in_search.len(), 1, "{in_search:#?}");
 }

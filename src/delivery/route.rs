@@ -10,7 +10,7 @@ use crate::fhir::definitions::model::SearchParameterKind;
 use crate::fhir::regions::bit;
 use crate::interaction::Service;
 use crate::policy::State;
-use crate::search::index::reference_term;
+use crate::search::term::reference_term;
 use crate::store::feed::Change;
 use crate::store::pertinence;
 use crate::store::pertinence::Item;

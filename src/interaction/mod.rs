@@ -8,7 +8,7 @@ pub mod ingestion;
 pub mod rda;
 pub mod read;
 pub mod search;
-pub mod subset;
+
 pub mod transaction;
 pub mod transaction_answer;
 pub mod transaction_plan;

@@ -6,8 +6,8 @@
 
 use crate::search::condition::Condition;
 use crate::search::holders::Holders;
-use crate::search::index::further_code;
-use crate::search::index::type_term;
+use crate::search::term::further_code;
+use crate::search::term::type_term;
 use std::collections::HashMap;
 
 /// Rows that are gathered and sorted rather than walked in order: about a millisecond of work.

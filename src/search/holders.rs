@@ -8,7 +8,6 @@
 
 use crate::search::compile::Compiler;
 use crate::search::condition::Condition;
-use crate::search::index::further_code;
 use crate::search::page::Key;
 use crate::search::page::PageRead;
 use crate::search::page::outer;
@@ -20,8 +19,9 @@ use crate::search::parse::Sort;
 use crate::search::parse::SortKey;
 use crate::search::sql::Arg;
 use crate::search::sql::Sql;
-use crate::search::value::code_term;
-use crate::search::value::split_values;
+use crate::search::term::further_code;
+use crate::search::value::split::split_values;
+use crate::search::value::token::code_term;
 
 /// `_has` by the patient parameter and one code of a type that has both in front.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,4 +13,5 @@ pub mod page;
 pub mod parameters;
 pub mod parse;
 pub mod sql;
+pub mod term;
 pub mod value;

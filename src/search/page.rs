@@ -9,12 +9,12 @@ use crate::search::compile::WIDE;
 use crate::search::condition::Condition;
 use crate::search::condition::Prefix;
 use crate::search::cursor::Cursor;
-use crate::search::index::further_code;
 use crate::search::parse::Query;
 use crate::search::parse::Sort;
 use crate::search::parse::SortKey;
 use crate::search::sql::Arg;
 use crate::search::sql::Sql;
+use crate::search::term::further_code;
 use std::cmp::Ordering;
 
 /// Which rows a statement reads.

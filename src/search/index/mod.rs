@@ -3,23 +3,22 @@
 //! Terms of references come first in [`IndexEntry::terms`], because `_has`, `_include` and chains read them back:
 //! a reference term is `salt # target`, and `#` (XOR) undoes itself. Spec: <https://hl7.org/fhir/R4/search.html>.
 
+pub mod range;
+pub mod token;
+
 use crate::fhir::datetime;
-use crate::fhir::definitions::model::SearchParameterKind;
 use crate::fhir::identity::assistance_key;
-use crate::fhir::identity::local_reference;
-use crate::fhir::identity::reference_hash;
-use crate::fhir::identity::referenced_type;
 use crate::fhir::identity::self_hash;
-use crate::fhir::identity::without_version;
 use crate::fhir::json::Value;
-use crate::fhir::strings::normalise;
-use crate::fhir::systems;
 use crate::search::datatype::Datatype;
+use crate::search::index::range::number;
+use crate::search::index::range::period;
 use crate::search::parameters::Edge;
 use crate::search::parameters::Extract;
 use crate::search::parameters::TypeParameters;
+use crate::search::term::further_code;
+use crate::search::term::type_term;
 use std::borrow::Cow;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Raised when terms are made otherwise than before: an index of another version needs `eds reindex`.
 pub const INDEX_VERSION: i32 = 4;
@@ -49,60 +48,6 @@ pub struct QuantityEntry {
     pub code: i64,
     pub low: f64,
     pub high: f64,
-}
-
-/// The term that every resource of a type has.
-pub fn type_term(number: i16) -> i64 {
-    xxh3_64_with_seed(b"type", number as u64) as i64
-}
-
-/// The forms of a token, as its terms: `system|code`, `code`, `system|`, `|code`, an exact string, a URI, a URI that begins with this.
-#[derive(Debug, Clone, Copy)]
-pub enum Token<'a> {
-    SystemAndCode(&'a str, &'a str),
-    Code(&'a str),
-    /// A code or boolean whose system, if any, the definition implies.
-    Plain(&'a str),
-    System(&'a str),
-    CodeWithoutSystem(&'a str),
-    Exact(&'a str),
-    Uri(&'a str),
-    UriBelow(&'a str),
-    /// The same forms for the identifier inside a Reference.
-    IdentifierSystemAndValue(&'a str, &'a str),
-    IdentifierValue(&'a str),
-}
-
-/// The term of a value under a parameter's salt.
-pub fn term(salt: i64, token: Token<'_>) -> i64 {
-    let (tag, system, value) = match token {
-        Token::SystemAndCode(system, code) => (b's', systems::canonical(system), code),
-        Token::Code(code) => (b'c', "", code),
-        Token::Plain(code) => (b'p', "", code),
-        Token::System(system) => (b'y', systems::canonical(system), ""),
-        Token::CodeWithoutSystem(code) => (b'n', "", code),
-        Token::Exact(text) => (b'e', "", text),
-        Token::Uri(uri) => (b'u', "", uri),
-        Token::UriBelow(uri) => (b'b', "", uri),
-        Token::IdentifierSystemAndValue(system, value) => (b'S', systems::canonical(system), value),
-        Token::IdentifierValue(value) => (b'C', "", value),
-    };
-    let mut bytes = Vec::with_capacity(system.len() + value.len() + 2);
-    bytes.push(tag);
-    bytes.extend_from_slice(system.as_bytes());
-    bytes.push(0);
-    bytes.extend_from_slice(value.as_bytes());
-    xxh3_64_with_seed(&bytes, salt as u64) as i64
-}
-
-/// The term of a code that is not the resource's first.
-pub fn further_code(code: i64) -> i64 {
-    xxh3_64_with_seed(b"further", code as u64) as i64
-}
-
-/// The term of a reference to the resource with this hash.
-pub fn reference_term(salt: i64, target: i64) -> i64 {
-    salt ^ target
 }
 
 /// Finds everything that the index holds of a resource.
@@ -253,206 +198,6 @@ impl<'p> Indexer<'p> {
             }
         }
     }
-
-    fn put_token(&mut self, extract: &Extract, system: Option<&str>, code: &str) -> Option<()> {
-        let salt = extract.salt;
-        match system {
-            Some(system) => {
-                self.tokens.push(term(salt, Token::SystemAndCode(system, code)));
-                self.tokens.push(term(salt, Token::System(system)));
-            }
-            None => self.tokens.push(term(salt, Token::CodeWithoutSystem(code))),
-        }
-        let code = term(salt, Token::Code(code));
-        self.tokens.push(code);
-        if extract.bits & self.parameters.lead != 0 && !self.codes.contains(&code) {
-            self.codes.push(code);
-        }
-        Some(())
-    }
-
-    /// A plain code or boolean: one term says it all.
-    fn put_plain(&mut self, extract: &Extract, code: &str) -> Option<()> {
-        self.tokens.push(term(extract.salt, Token::Plain(code)));
-        Some(())
-    }
-
-    fn put_coding(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
-        self.put_system_and(extract, value, "code")
-    }
-
-    /// A system with or without its code or value: the system alone can be found too.
-    fn put_system_and(&mut self, extract: &Extract, value: Value<'_>, member: &str) -> Option<()> {
-        let system = value.get_str("system");
-        match (value.get_str(member), &system) {
-            (Some(code), _) => self.put_token(extract, system.as_deref(), &code),
-            (None, Some(system)) => {
-                self.tokens.push(term(extract.salt, Token::System(system)));
-                Some(())
-            }
-            (None, None) => None,
-        }
-    }
-
-    fn put_string(&mut self, extract: &Extract, text: &str) -> Option<()> {
-        self.tokens.push(term(extract.salt, Token::Exact(text)));
-        self.entry.strings.push((extract.key, normalise(text)));
-        Some(())
-    }
-
-    fn put_uri(&mut self, extract: &Extract, uri: &str) -> Option<()> {
-        let is_reference = extract.kind == SearchParameterKind::Reference;
-        if let Some((unversioned, _)) = uri.split_once('|') {
-            self.put_one_uri(extract, unversioned, is_reference);
-        }
-        self.put_one_uri(extract, uri, is_reference);
-        Some(())
-    }
-
-    fn put_one_uri(&mut self, extract: &Extract, uri: &str, is_reference: bool) {
-        if is_reference {
-            self.push_reference(extract.salt, reference_hash(uri));
-            return;
-        }
-        self.tokens.push(term(extract.salt, Token::Uri(uri)));
-        if extract.has_ancestors {
-            for ancestor in uri_ancestors(uri) {
-                self.tokens.push(term(extract.salt, Token::UriBelow(ancestor)));
-            }
-        }
-    }
-
-    fn push_reference(&mut self, salt: i64, target: i64) {
-        let term = reference_term(salt, target);
-        self.references.push(term);
-        if salt == self.parameters.subject {
-            self.subjects.push(term);
-        }
-    }
-
-    fn put_reference(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
-        let reference = value.get_str("reference");
-        let wanted = |reference: &str| match &extract.target {
-            Some(target) => referenced_type(reference) == Some(target) || value.get_str("type").is_some_and(|t| t == target.as_str()),
-            None => true,
-        };
-        let mut found = None;
-        if let Some(reference) = reference.filter(|r| !r.starts_with('#') && wanted(r)) {
-            let target = match local_reference(&reference) {
-                Some(local) => self_hash(local.type_name, local.id),
-                None => reference_hash(without_version(&reference)),
-            };
-            self.push_reference(extract.salt, target);
-            found = Some(());
-        }
-        if let Some(identifier) = value.get("identifier")
-            && let Some(text) = identifier
-                .get_str("value")
-                .filter(|_| extract.target.is_none() || found.is_some() || wanted(""))
-        {
-            self.tokens.push(term(extract.salt, Token::IdentifierValue(&text)));
-            if let Some(system) = identifier.get_str("system") {
-                self.tokens
-                    .push(term(extract.salt, Token::IdentifierSystemAndValue(&system, &text)));
-            }
-            found = Some(());
-        }
-        found
-    }
-
-    fn put_date(&mut self, extract: &Extract, range: datetime::Range) -> Option<()> {
-        if self.parameters.primary_date == Some(extract.key) {
-            self.entry.date = Some(range);
-        } else {
-            self.entry.dates.push((extract.key, range));
-        }
-        Some(())
-    }
-
-    /// Only the outer limits of a Timing matter. <https://hl7.org/fhir/R4/search.html#date>
-    fn put_timing(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
-        let events = value.get("event").into_iter().flat_map(|event| event.items());
-        let events = events.filter_map(|e| e.as_str().and_then(|text| datetime::range(&text)));
-        let bounds = value.get("repeat").and_then(|repeat| repeat.get("boundsPeriod")).and_then(period);
-        let outer = events.chain(bounds).reduce(|a, b| datetime::Range {
-            low: a.low.min(b.low),
-            high: a.high.max(b.high),
-        });
-        self.put_date(extract, outer?)
-    }
-
-    fn put_quantity_value(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
-        let number = number(value, "value")?;
-        let (low, high) = match value.get_str("comparator").as_deref() {
-            Some("<" | "<=") => (f64::NEG_INFINITY, number),
-            Some(">" | ">=") => (number, f64::INFINITY),
-            _ => (number, number),
-        };
-        let system = value.get_str("system");
-        let code = value.get_str("code").or_else(|| value.get_str("unit"));
-        self.put_quantity(extract, system.as_deref(), code.as_deref(), low, high)
-    }
-
-    fn put_range(&mut self, extract: &Extract, low: Option<Value<'_>>, high: Option<Value<'_>>) -> Option<()> {
-        let unit = low.or(high)?;
-        let bound = |side: Option<Value<'_>>, missing| side.and_then(|s| number(s, "value")).unwrap_or(missing);
-        let system = unit.get_str("system");
-        let code = unit.get_str("code").or_else(|| unit.get_str("unit"));
-        self.put_quantity(
-            extract,
-            system.as_deref(),
-            code.as_deref(),
-            bound(low, f64::NEG_INFINITY),
-            bound(high, f64::INFINITY),
-        )
-    }
-
-    fn put_quantity(&mut self, extract: &Extract, system: Option<&str>, code: Option<&str>, low: f64, high: f64) -> Option<()> {
-        let unit = match (system, code) {
-            (Some(system), Some(code)) => unit_hash(system, code),
-            _ => 0,
-        };
-        self.entry.quantities.push(QuantityEntry {
-            key: extract.key,
-            unit,
-            code: code.map_or(0, unit_code_hash),
-            low,
-            high,
-        });
-        Some(())
-    }
-}
-
-pub fn unit_hash(system: &str, code: &str) -> i64 {
-    term(0, Token::SystemAndCode(system, code))
-}
-
-pub fn unit_code_hash(code: &str) -> i64 {
-    term(0, Token::Code(code))
-}
-
-fn number(value: Value<'_>, member: &str) -> Option<f64> {
-    value.get(member)?.as_number()?.parse().ok()
-}
-
-/// The range of a Period; open ends reach to the far past and future. `None` if it has no readable end at all.
-fn period(value: Value<'_>) -> Option<datetime::Range> {
-    let start = value.get_str("start").and_then(|text| datetime::range(&text));
-    let end = value.get_str("end").and_then(|text| datetime::range(&text));
-    if start.is_none() && end.is_none() {
-        return None;
-    }
-    Some(datetime::Range {
-        low: start.map_or(datetime::FAR_PAST, |r| r.low),
-        high: end.map_or(datetime::FAR_FUTURE, |r| r.high),
-    })
-}
-
-/// The URI itself and each of its beginnings that ends before a `/`, at most ten.
-pub fn uri_ancestors(uri: &str) -> impl Iterator<Item = &str> {
-    let authority = uri.find("://").map_or(0, |i| i + 3);
-    let slashes = uri[authority..].match_indices('/').map(move |(i, _)| &uri[..authority + i]);
-    slashes.chain(std::iter::once(uri)).take(10)
 }
 
 #[cfg(test)]
@@ -461,6 +206,10 @@ mod tests {
     use crate::fhir::definitions::definitions;
     use crate::fhir::json::Document;
     use crate::search::parameters::Registry;
+    use crate::search::term::Token;
+    use crate::search::term::reference_term;
+    use crate::search::term::term;
+    use crate::search::term::unit_hash;
 
     fn entry(text: &str) -> (Registry, IndexEntry) {
         let registry = Registry::load(definitions()).expect("loads");

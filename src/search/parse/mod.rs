@@ -1,19 +1,22 @@
 //! From the parameters of a request to a [`Query`]. Nothing is ignored in silence: what is not known is refused, or, under
 //! `Prefer: handling=lenient`, reported. Spec: <https://hl7.org/fhir/R4/search.html>.
 
+pub mod link;
+pub mod result;
+
 use crate::fhir::definitions::model::SearchParameterKind;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
 use crate::search::holders::Holders;
-use crate::search::index::type_term;
 use crate::search::parameters::LEADING_PARAMETER;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::Registry;
 use crate::search::parameters::TypeParameters;
+use crate::search::term::type_term;
 use crate::search::value;
 use crate::search::value::bad_modifier;
 use crate::search::value::shown;
-use crate::search::value::split_values;
+use crate::search::value::split::split_values;
 
 /// Bounds of a query; each is a setting of `config/default.toml`, section `search`.
 #[derive(Debug, Clone)]
@@ -261,7 +264,7 @@ impl Parser<'_> {
     /// The term of a value's code, without its system; `None` if it has none, or several.
     fn code(&self, of: &TypeParameters, text: &str) -> Option<i64> {
         match split_values(text).as_slice() {
-            [value] => value::code_term(of.get(LEADING_PARAMETER)?, value),
+            [value] => value::token::code_term(of.get(LEADING_PARAMETER)?, value),
             _ => None,
         }
     }
@@ -279,186 +282,6 @@ impl Parser<'_> {
             Some(why) => Err(Outcome::not_supported(format!("{code}: {why}"))),
             None => Ok(parameter),
         }
-    }
-
-    /// `subject:Patient.name`, `patient.name`.
-    fn chain(&self, of: &TypeParameters, link: &str, rest: &str, text: &str, depth: usize) -> Result<Condition, Outcome> {
-        let (code, type_name) = split_modifier(link);
-        let parameter = self.parameter(of, code)?;
-        if parameter.kind != SearchParameterKind::Reference {
-            return Err(Outcome::invalid(format!("{code} is not a reference: it cannot be chained")));
-        }
-        let targets: Vec<&str> = match type_name {
-            Some(name) => vec![name],
-            None => parameter.targets.iter().map(String::as_str).collect(),
-        };
-        let mut alternatives = Vec::new();
-        let mut last_error = Outcome::invalid(format!("{code} references no type that can be chained"));
-        for target in &targets {
-            let Some(target) = self.registry.of(target) else {
-                last_error = Outcome::invalid(format!("{} is not a resource type", shown(target)));
-                continue;
-            };
-            match self.condition(target, rest, text, depth + 1) {
-                Ok(inner) => {
-                    let inner = Condition::All(vec![Condition::Terms(vec![type_term(target.number)]), inner]);
-                    alternatives.push(Condition::Chain(parameter.salts.clone(), Box::new(inner)));
-                }
-                Err(outcome) => last_error = outcome,
-            }
-        }
-        // A target type without the parameter is no error as long as another has it.
-        if alternatives.is_empty() {
-            Err(last_error)
-        } else {
-            Ok(Condition::any(alternatives))
-        }
-    }
-
-    /// `_has:Observation:patient:code`, after `_has:`.
-    fn has(&self, of: &TypeParameters, rest: &str, text: &str, depth: usize) -> Result<Condition, Outcome> {
-        let mut parts = rest.splitn(3, ':');
-        let (Some(source), Some(link), Some(inner)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(Outcome::invalid(
-                "_has is written _has:[type]:[reference parameter]:[parameter]=[value]",
-            ));
-        };
-        let source = self
-            .registry
-            .of(source)
-            .ok_or_else(|| Outcome::invalid(format!("_has: {} is not a resource type", shown(source))))?;
-        let link = self.parameter(source, link)?;
-        if link.kind != SearchParameterKind::Reference || !link.targets.is_empty() && !link.targets.contains(&of.name) {
-            return Err(Outcome::invalid(format!(
-                "_has: {}.{} does not reference {}",
-                source.name, link.code, of.name
-            )));
-        }
-        let inner = self.condition(source, inner, text, depth + 1)?;
-        let inner = Condition::All(vec![Condition::Terms(vec![type_term(source.number)]), inner]);
-        Ok(Condition::Has(link.salts.clone(), Box::new(inner)))
-    }
-
-    fn result_parameter(&self, of: &TypeParameters, query: &mut Query, name: &str, text: &str) -> Result<(), Outcome> {
-        match name {
-            "_count" => {
-                query.count = self.count(text)?;
-                // <https://hl7.org/fhir/R4/search.html#count>: 0 is treated as _summary=count.
-                if query.count == 0 {
-                    query.summary = Summary::Count;
-                }
-            }
-            "_sort" => query.sort = self.sort(of, text)?,
-            "_cursor" => query.cursor = Some(text.to_owned()),
-            "_total" => {
-                query.total = match text {
-                    "none" => Total::None,
-                    "estimate" => Total::Estimate,
-                    "accurate" => Total::Accurate,
-                    _ => return Err(Outcome::invalid("_total is none, estimate or accurate")),
-                }
-            }
-            "_summary" => {
-                query.summary = match text {
-                    "false" => Summary::False,
-                    "true" => Summary::True,
-                    "text" => Summary::Text,
-                    "data" => Summary::Data,
-                    "count" => Summary::Count,
-                    _ => return Err(Outcome::invalid("_summary is true, text, data, count or false")),
-                }
-            }
-            "_elements" => query.elements = text.split(',').map(|e| e.trim().to_owned()).filter(|e| !e.is_empty()).collect(),
-            "_format" | "_pretty" => {}
-            _ => {
-                let is_reverse = name.starts_with("_revinclude");
-                query.includes.push(self.include(of, text, is_reverse, name.ends_with(":iterate"))?);
-            }
-        }
-        Ok(())
-    }
-
-    fn count(&self, text: &str) -> Result<usize, Outcome> {
-        let count: usize = text.parse().map_err(|_| Outcome::invalid("_count is a whole number from 0"))?;
-        Ok(count.min(self.limits.page_entries_max))
-    }
-
-    fn sort(&self, of: &TypeParameters, text: &str) -> Result<Vec<Sort>, Outcome> {
-        let mut keys = Vec::new();
-        for part in text.split(',') {
-            let (code, is_descending) = match part.strip_prefix('-') {
-                Some(code) => (code, true),
-                None => (part, false),
-            };
-            let key = match code {
-                "_lastUpdated" => SortKey::LastUpdated,
-                "_id" => SortKey::Id,
-                _ => sort_key(self.parameter(of, code)?)?,
-            };
-            keys.push(Sort { key, is_descending });
-        }
-        if keys.len() > 4 {
-            return Err(Outcome::invalid("_sort has at most 4 keys").with_code("too-costly"));
-        }
-        Ok(keys)
-    }
-
-    fn include(&self, of: &TypeParameters, text: &str, is_reverse: bool, is_iterate: bool) -> Result<Include, Outcome> {
-        let mut parts = text.split(':');
-        let name = if is_reverse { "_revinclude" } else { "_include" };
-        let (Some(source), Some(code), target, None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-            return Err(Outcome::invalid(format!(
-                "{name} is written [type]:[reference parameter] or [type]:[reference parameter]:[target type]"
-            )));
-        };
-        let source = self
-            .registry
-            .of(source)
-            .ok_or_else(|| Outcome::invalid(format!("{name}: {} is not a resource type", shown(source))))?;
-        if !is_reverse && !is_iterate && source.name != of.name {
-            return Err(Outcome::invalid(format!(
-                "{name}: the search is on {}, not on {}; use {name}:iterate to go further",
-                of.name, source.name
-            )));
-        }
-        if let Some(target) = target.filter(|t| self.registry.of(t).is_none()) {
-            return Err(Outcome::invalid(format!("{name}: {} is not a resource type", shown(target))));
-        }
-        let salts = match code {
-            "*" => source
-                .parameters
-                .iter()
-                .filter(|p| p.kind == SearchParameterKind::Reference)
-                .flat_map(|p| p.salts.iter().copied())
-                .collect(),
-            _ => {
-                let parameter = self.parameter(source, code)?;
-                if parameter.kind != SearchParameterKind::Reference {
-                    return Err(Outcome::invalid(format!("{name}: {}.{code} is not a reference", source.name)));
-                }
-                parameter.salts.clone()
-            }
-        };
-        Ok(Include {
-            is_reverse,
-            is_iterate,
-            source_type: source.name.clone(),
-            salts,
-            target_type: target.map(str::to_owned),
-        })
-    }
-}
-
-fn sort_key(parameter: &Parameter) -> Result<SortKey, Outcome> {
-    match parameter.kind {
-        SearchParameterKind::Date if parameter.is_primary_date => Ok(SortKey::PrimaryDate),
-        SearchParameterKind::Date => Ok(SortKey::Date(parameter.keys.clone())),
-        SearchParameterKind::String => Ok(SortKey::String(parameter.keys.clone())),
-        SearchParameterKind::Number | SearchParameterKind::Quantity => Ok(SortKey::Quantity(parameter.keys.clone())),
-        _ => Err(Outcome::not_supported(format!(
-            "_sort by {} is not supported: it sorts by dates, strings, numbers, quantities, _id and _lastUpdated",
-            parameter.code
-        ))),
     }
 }
 

@@ -1,0 +1,152 @@
+//! One page of matches, by the plan that the density of what is asked for suggests.
+
+use crate::interaction::Service;
+use crate::interaction::search::fingerprint;
+use crate::outcome::Outcome;
+use crate::search::cursor::Cursor;
+use crate::search::density::Plan;
+use crate::search::page;
+use crate::search::page::PageRead;
+use crate::search::page::Part;
+use crate::search::parse::Query;
+use crate::search::parse::Sort;
+use crate::search::parse::SortKey;
+use crate::store::read;
+use crate::store::read::Found;
+use crate::store::read::row_columns;
+
+/// A cursor's row when the next page begins with the first row of a part.
+const FROM_THE_BEGINNING: i64 = i64::MAX;
+
+const NEWEST: Sort = Sort {
+    key: SortKey::PrimaryDate,
+    is_descending: true,
+};
+
+/// The matches of one page, in order, and where the next begins.
+#[derive(Default)]
+pub struct Page {
+    pub found: Vec<Found>,
+    pub next: Option<Cursor>,
+}
+
+/// The matches of one page, and where the next begins.
+pub async fn matches(service: &Service, query: &Query, path: &str) -> Result<Page, Outcome> {
+    let fingerprint = fingerprint(query, path);
+    let cursor = query
+        .cursor
+        .as_deref()
+        .map(|text| service.cursor_key.open(text, fingerprint))
+        .transpose()?;
+    let by_code;
+    let query = if is_led_by_code(service, query, cursor.as_ref()) {
+        by_code = Query {
+            sort: vec![NEWEST],
+            ..query.clone()
+        };
+        &by_code
+    } else {
+        query
+    };
+    let mut found: Vec<Found> = Vec::new();
+    let mut next = None;
+    let parts = page::parts(query);
+    for (i, part) in parts.iter().enumerate() {
+        let is_over = cursor.as_ref().is_some_and(|c| c.is_without_key && *part == Part::WithDate);
+        if is_over || next.is_some() {
+            continue;
+        }
+        let after = cursor
+            .as_ref()
+            .filter(|c| c.is_without_key == (*part == Part::WithoutDate) && c.rid != FROM_THE_BEGINNING);
+        // One row more than the page holds tells whether there is a next page.
+        let limit = query.count + 1 - found.len();
+        let page = PageRead {
+            policy: service.policy,
+            query,
+            part: *part,
+            after,
+            limit,
+        };
+        let rows = read_page(service, &page).await?;
+        let is_full = rows.len() == limit;
+        let room = query.count - found.len();
+        found.extend(rows.into_iter().take(room));
+        let is_last_part = i + 1 == parts.len();
+        if is_full {
+            let last = found.last().map(|last| (last.keys.clone(), last.row.rid));
+            next = match last {
+                Some((keys, rid)) if room > 0 => Some(Cursor {
+                    query: fingerprint,
+                    is_without_key: *part == Part::WithoutDate,
+                    keys,
+                    rid,
+                }),
+                // The page was full before this part: the next page begins with it.
+                _ => Some(Cursor {
+                    query: fingerprint,
+                    is_without_key: true,
+                    keys: Vec::new(),
+                    rid: FROM_THE_BEGINNING,
+                }),
+            };
+        } else if is_last_part {
+            next = None;
+        }
+    }
+    Ok(Page { found, next })
+}
+
+/// Whether a search without an order is answered newest first, as the index of codes and dates has its matches: so a page of a dense code costs
+/// what it shows. Later pages go on in the order of the first.
+fn is_led_by_code(service: &Service, query: &Query, cursor: Option<&Cursor>) -> bool {
+    let Some(code) = query.code.filter(|_| query.sort.is_empty()) else {
+        return false;
+    };
+    match cursor {
+        Some(cursor) => cursor.is_without_key || !cursor.keys.is_empty(),
+        None => service.store.density().leads(code, &query.condition),
+    }
+}
+
+/// By the plan that the density of what is asked for suggests.
+pub async fn read_page(service: &Service, page: &PageRead<'_>) -> Result<Vec<Found>, Outcome> {
+    let query = page.query;
+    let density = service.store.density();
+    let held = query.holders.as_ref().and_then(|holders| {
+        let (inner, rest) = holders.split(&query.condition)?;
+        density
+            .leads_holders(holders, inner, &rest, query.number)
+            .then_some((holders, inner, rest))
+    });
+    if let Some((holders, inner, rest)) = held {
+        let sql = page.sql_by_holders(holders, inner, &rest, row_columns);
+        return read::page(&service.store, Plan::Gather, sql, page.sort().len()).await;
+    }
+    let is_newest = page.part == Part::WithDate && query.sort[0].is_descending;
+    let code = query.code.filter(|code| is_newest && density.leads(*code, &query.condition));
+    let (plan, sql) = match (code, density.plan(&query.condition)) {
+        (Some(code), _) => {
+            let ends_at = page.ends_at();
+            let found = read::page(
+                &service.store,
+                Plan::Gather,
+                page.sql_by_code(code, ends_at, row_columns),
+                page.sort().len(),
+            )
+            .await?;
+            let begins = |found: &Found| found.keys.first()?.as_deref()?.parse::<i64>().ok();
+            let is_whole = ends_at.is_none_or(|at| found.len() == page.limit && found.last().and_then(begins) >= Some(at));
+            if is_whole {
+                return Ok(found);
+            }
+            (Plan::Gather, page.sql_by_code(code, None, row_columns))
+        }
+        (None, Plan::Gather) => {
+            let (driver, rest) = density.driver(&query.condition);
+            (Plan::Gather, page.sql_to_gather(&driver, &rest, row_columns))
+        }
+        (None, Plan::Walk) => (Plan::Walk, page.sql_to_walk(row_columns)),
+    };
+    read::page(&service.store, plan, sql, page.sort().len()).await
+}

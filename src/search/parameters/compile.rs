@@ -1,0 +1,236 @@
+//! The parameters of one type, from their definitions.
+
+use crate::fhir::definitions::Definitions;
+use crate::fhir::definitions::model::SearchParameter;
+use crate::fhir::definitions::model::SearchParameterKind;
+use crate::fhir::identity::hash;
+use crate::search::datatype::Datatype;
+use crate::search::datatype::datatype;
+use crate::search::expression;
+use crate::search::expression::Path;
+use crate::search::expression::Step;
+use crate::search::parameters::Extract;
+use crate::search::parameters::LEADING_PARAMETER;
+use crate::search::parameters::Parameter;
+use crate::search::parameters::TypeParameters;
+use crate::search::parameters::Walk;
+use crate::search::parameters::WalkNode;
+use crate::search::parameters::walk::leaves;
+use crate::search::parameters::walk::path_name;
+use std::collections::HashMap;
+
+/// The parameter of each type whose date stands in the resource's own row, for search and sort; the first that the type has and that is single-valued.
+const PRIMARY_DATES: &[&str] = &[
+    "date",
+    "birthdate",
+    "onset-date",
+    "authoredon",
+    "authored",
+    "authored-on",
+    "created",
+    "effective",
+    "effective-time",
+    "whenhandedover",
+    "collected",
+    "started",
+    "recorded",
+    "start-date",
+    "period",
+    "issued",
+    "recorded-date",
+    "sent",
+    "expiration-date",
+];
+
+pub fn compile_type(definitions: &'static Definitions, name: &str) -> Result<TypeParameters, String> {
+    let number = definitions.number_of(name).ok_or_else(|| format!("{name} has no number"))?;
+    let mut compiled = TypeParameters {
+        name: name.to_owned(),
+        number,
+        parameters: Vec::new(),
+        by_code: HashMap::new(),
+        walk: Walk {
+            nodes: vec![WalkNode::default()],
+        },
+        primary_date: None,
+        lead: 0,
+        subject: 0,
+    };
+    let mut is_multiple = Vec::new();
+    for definition in definitions.search_parameters_of(name) {
+        if compiled.by_code.contains_key(&definition.code) {
+            continue;
+        }
+        let bit = u32::try_from(compiled.parameters.len()).unwrap_or(u32::MAX);
+        if bit >= 64 {
+            return Err(format!("{name} has more than 64 search parameters"));
+        }
+        compiled.by_code.insert(definition.code.clone(), compiled.parameters.len());
+        let paths = expression::parse(&definition.expression).map_err(|e| format!("{}: {e}", definition.url));
+        let paths = if definition.expression.is_empty() { Vec::new() } else { paths? };
+        let paths: Vec<Path> = paths
+            .into_iter()
+            .filter(|p| [name, "Resource", "DomainResource"].contains(&p.root.as_str()))
+            .collect();
+        compiled.parameters.push(parameter(definition, &paths, bit));
+        let mut multiple = paths.len() > 1;
+        // The row itself has these two.
+        if !["_id", "_lastUpdated"].contains(&definition.code.as_str()) {
+            for path in &paths {
+                multiple |= grow(definitions, &mut compiled, name, path)?;
+            }
+        }
+        is_multiple.push(multiple);
+    }
+    mark_primary_date(&mut compiled, &is_multiple);
+    compiled.lead = lead(&compiled);
+    compiled.subject = subject(&compiled);
+    for node in &mut compiled.walk.nodes {
+        node.edges.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    Ok(compiled)
+}
+
+pub fn parameter(definition: &SearchParameter, paths: &[Path], bit: u32) -> Parameter {
+    let is_composite = definition.kind == SearchParameterKind::Composite;
+    let is_on_resource = is_composite && paths.len() == 1 && paths[0].steps.is_empty();
+    Parameter {
+        code: definition.code.clone(),
+        kind: definition.kind,
+        salts: Vec::new(),
+        keys: Vec::new(),
+        bit,
+        has_plain_codes: false,
+        has_codings: false,
+        implied_systems: Vec::new(),
+        is_primary_date: false,
+        targets: definition.targets.clone(),
+        components: definition
+            .components
+            .iter()
+            .filter(|_| is_on_resource)
+            .map(|(url, _)| url.clone())
+            .collect(),
+        unsupported: unsupported(definition, is_composite && !is_on_resource),
+        url: definition.url.clone(),
+    }
+}
+
+pub fn unsupported(definition: &SearchParameter, is_composite_below: bool) -> Option<&'static str> {
+    match definition.code.as_str() {
+        "_text" | "_content" => Some("full-text search is not supported yet"),
+        "_query" => Some("named queries are not supported"),
+        _ if definition.kind == SearchParameterKind::Special => Some("special parameters are not supported yet"),
+        _ if is_composite_below => Some("composites of repeating elements are not supported yet"),
+        _ => None,
+    }
+}
+
+pub fn mark_primary_date(compiled: &mut TypeParameters, is_multiple: &[bool]) {
+    let candidates = PRIMARY_DATES.iter().filter_map(|code| compiled.by_code.get(*code));
+    let primary = candidates
+        .copied()
+        .find(|i| compiled.parameters[*i].kind == SearchParameterKind::Date && !is_multiple[*i]);
+    compiled.primary_date = primary.and_then(|i| compiled.parameters[i].keys.first().copied());
+    for parameter in &mut compiled.parameters {
+        parameter.is_primary_date = parameter.keys.len() == 1 && parameter.keys.first().copied() == compiled.primary_date;
+    }
+}
+
+pub fn lead(compiled: &TypeParameters) -> i64 {
+    let code = compiled
+        .get(LEADING_PARAMETER)
+        .filter(|code| code.kind == SearchParameterKind::Token && code.salts.len() == 1 && code.has_codings && !code.has_plain_codes);
+    code.filter(|_| compiled.primary_date.is_some()).map_or(0, |code| 1i64 << code.bit)
+}
+
+pub fn subject(compiled: &TypeParameters) -> i64 {
+    match compiled.get("patient").map(|patient| patient.salts.as_slice()) {
+        Some([salt]) if compiled.lead != 0 => *salt,
+        _ => 0,
+    }
+}
+
+/// Adds a path to the tree. Tells whether it can give several values.
+pub fn grow(definitions: &'static Definitions, compiled: &mut TypeParameters, type_name: &str, path: &Path) -> Result<bool, String> {
+    let parameter = compiled.parameters.len() - 1;
+    let kind = compiled.parameters[parameter].kind;
+    if kind == SearchParameterKind::Composite || path.steps.is_empty() {
+        return Ok(false);
+    }
+    let members = if kind == SearchParameterKind::String {
+        string_members(definitions, &mut compiled.walk, type_name, path)?
+    } else {
+        &[]
+    };
+    if !members.is_empty() {
+        // A name is the sum of its parts: `name` and `family` share what they both read.
+        for member in members {
+            let mut path = path.clone();
+            path.steps.push(Step::Field((*member).to_owned()));
+            grow(definitions, compiled, type_name, &path)?;
+        }
+        return Ok(true);
+    }
+    let name = path_name(path);
+    let kind_name = format!("{kind:?}");
+    let salt = hash(&[type_name, &kind_name, &name]);
+    let key = hash(&[type_name, &kind_name, &name]) as i32;
+    let leaves = leaves(definitions, &mut compiled.walk, type_name, path)?;
+    let target = path
+        .steps
+        .iter()
+        .find_map(|s| if let Step::ResolveIs(t) = s { Some(t.clone()) } else { None });
+    let is_present = path.steps.contains(&Step::PresentAndNotFalse);
+    let into = &mut compiled.parameters[parameter];
+    if !into.keys.contains(&key) {
+        into.salts.push(salt);
+        into.keys.push(key);
+    }
+    for leaf in leaves.places {
+        let datatype = if is_present {
+            Some(Datatype::PresentAndNotFalse)
+        } else {
+            datatype(kind, &leaf.datatype)
+        };
+        let Some(datatype) = datatype else { continue };
+        let is_plain = matches!(datatype, Datatype::Code | Datatype::Boolean | Datatype::PresentAndNotFalse);
+        into.has_plain_codes |= is_plain;
+        into.has_codings |= !is_plain;
+        into.implied_systems.extend(leaf.system.filter(|_| is_plain));
+        let bits = 1i64 << into.bit;
+        let extracts = &mut compiled.walk.nodes[leaf.node].extracts;
+        match extracts
+            .iter_mut()
+            .find(|e| e.key == key && e.kind == kind && e.datatype == datatype && e.target == target)
+        {
+            Some(extract) => extract.bits |= bits,
+            // Profiles stand in most resources: their ancestors would cost more than `_profile:below` is worth.
+            None => extracts.push(Extract {
+                bits,
+                kind,
+                salt,
+                key,
+                datatype,
+                target: target.clone(),
+                has_ancestors: name != ".meta.profile",
+            }),
+        }
+    }
+    Ok(leaves.is_multiple)
+}
+
+/// The members by which a HumanName or an Address at the end of a path is searched; none for other datatypes.
+pub fn string_members(
+    definitions: &'static Definitions,
+    walk: &mut Walk,
+    type_name: &str,
+    path: &Path,
+) -> Result<&'static [&'static str], String> {
+    let leaves = leaves(definitions, walk, type_name, path)?;
+    Ok(match leaves.places.first().map(|leaf| leaf.datatype.as_str()) {
+        Some("HumanName") => &["text", "family", "given", "prefix", "suffix"],
+        Some("Address") => &["text", "line", "city", "district", "state", "postalCode", "country"],
+        _ => &[],
+    })
+}

@@ -1,0 +1,168 @@
+//! The search parameters of every resource type, compiled once at start: how to find their values and where these are kept.
+//!
+//! All expressions of a type become one tree of member names ([`Walk`]), so that a single pass over a resource finds the values of
+//! every parameter. Source: the R4 SearchParameters, <https://hl7.org/fhir/R4/searchparameter-registry.html>.
+
+pub mod compile;
+pub mod walk;
+
+use crate::fhir::definitions::Definitions;
+use crate::fhir::definitions::model::SearchParameterKind;
+use crate::search::datatype::Datatype;
+use crate::search::parameters::compile::compile_type;
+use std::collections::HashMap;
+use std::collections::HashSet;
+
+/// The parameter whose codes stand beside the primary date in an index (`migrations/0008_holders_of_a_code.sql`).
+pub const LEADING_PARAMETER: &str = "code";
+
+#[derive(Debug)]
+pub struct Parameter {
+    pub code: String,
+    pub kind: SearchParameterKind,
+    /// One for each path that it reads: seeds the hashes of the path's terms. Parameters that read the same path share its terms.
+    pub salts: Vec<i64>,
+    /// One for each path: names it in the tables of strings, dates and quantities.
+    pub keys: Vec<i32>,
+    /// Its bit in `resource.present`.
+    pub bit: u32,
+    /// It reads plain codes and booleans, whose system (if any) the definition implies.
+    pub has_plain_codes: bool,
+    /// It reads codings or identifiers, which have systems of their own.
+    pub has_codings: bool,
+    /// The systems that its plain codes imply.
+    pub implied_systems: Vec<String>,
+    /// Its date stands in the resource's own row.
+    pub is_primary_date: bool,
+    /// Resource types that it can reference.
+    pub targets: Vec<String>,
+    /// For composites on the resource itself: the parameters whose values are joined.
+    pub components: Vec<String>,
+    /// Why it cannot be searched, if so.
+    pub unsupported: Option<&'static str>,
+    pub url: String,
+}
+
+/// What one leaf of the tree gives to the index.
+#[derive(Debug)]
+pub struct Extract {
+    /// Bits of the parameters that read it.
+    pub bits: i64,
+    pub kind: SearchParameterKind,
+    pub salt: i64,
+    pub key: i32,
+    pub datatype: Datatype,
+    /// Only references to this type.
+    pub target: Option<String>,
+    /// URIs are found by what they begin with, too.
+    pub has_ancestors: bool,
+}
+
+#[derive(Debug)]
+pub struct Edge {
+    pub name: String,
+    /// Only items whose member has this value.
+    pub condition: Option<(String, String)>,
+    /// Only this item.
+    pub index: Option<usize>,
+    pub node: usize,
+}
+
+#[derive(Debug, Default)]
+pub struct WalkNode {
+    /// Sorted by name.
+    pub edges: Vec<Edge>,
+    pub extracts: Vec<Extract>,
+}
+
+/// The tree of member names; node 0 is the resource.
+#[derive(Debug, Default)]
+pub struct Walk {
+    pub nodes: Vec<WalkNode>,
+}
+
+#[derive(Debug)]
+pub struct TypeParameters {
+    pub name: String,
+    pub number: i16,
+    pub parameters: Vec<Parameter>,
+    by_code: HashMap<String, usize>,
+    pub walk: Walk,
+    /// The key of the path whose date stands in the resource's own row.
+    pub primary_date: Option<i32>,
+    /// Bit of the parameter whose first code leads the tokens of a row (`search::index`); 0 if the type has none.
+    pub lead: i64,
+    /// Salt of the references that stand first in a row that has a lead: to the patient; 0 if the type has none.
+    pub subject: i64,
+}
+
+impl TypeParameters {
+    pub fn get(&self, code: &str) -> Option<&Parameter> {
+        self.by_code.get(code).map(|i| &self.parameters[*i])
+    }
+}
+
+/// Every type's parameters.
+#[derive(Debug)]
+pub struct Registry {
+    pub definitions: &'static Definitions,
+    types: HashMap<String, TypeParameters>,
+}
+
+impl Registry {
+    /// Compiles all parameters. Errors: an expression that cannot be read, or two parameters whose keys collide.
+    pub fn load(definitions: &'static Definitions) -> Result<Registry, String> {
+        let mut types = HashMap::new();
+        let mut keys = HashSet::new();
+        for name in definitions.resource_types() {
+            let parameters = compile_type(definitions, name)?;
+            let of_type: HashSet<i32> = parameters.walk.nodes.iter().flat_map(|n| &n.extracts).map(|e| e.key).collect();
+            if of_type.iter().any(|key| !keys.insert(*key)) {
+                return Err(format!("a key of {name} collides with another's"));
+            }
+            types.insert(name.to_owned(), parameters);
+        }
+        Ok(Registry { definitions, types })
+    }
+
+    /// `None` if there is no such resource type.
+    pub fn of(&self, type_name: &str) -> Option<&TypeParameters> {
+        self.types.get(type_name)
+    }
+
+    pub fn number_of(&self, type_name: &str) -> Option<i16> {
+        self.types.get(type_name).map(|t| t.number)
+    }
+
+    /// Whether resources of this type belong to patients.
+    pub fn is_in_patient_compartment(&self, type_name: &str) -> bool {
+        type_name == "Patient" || !self.patient_compartment(type_name).is_empty()
+    }
+
+    /// The parameters by which resources of a type belong to a patient.
+    pub fn patient_compartment(&self, type_name: &str) -> &[String] {
+        let compartment = self.definitions.compartment("Patient");
+        let member = compartment.and_then(|c| c.members.iter().find(|(name, _)| name == type_name));
+        member.map(|(_, codes)| codes.as_slice()).unwrap_or_default()
+    }
+
+    pub fn name_of(&self, number: i16) -> &'static str {
+        self.definitions.name_of(number).unwrap_or("Resource")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fhir::definitions::definitions;
+
+    #[test]
+    fn the_index_of_first_codes_has_the_types_with_a_leading_parameter() {
+        let registry = Registry::load(definitions()).expect("loads");
+        let mut numbers: Vec<i16> = registry.types.values().filter(|t| t.lead != 0).map(|t| t.number).collect();
+        numbers.sort_unstable();
+        let numbers = numbers.iter().map(i16::to_string).collect::<Vec<_>>().join(", ");
+        let migration = include_str!("../../../migrations/0008_holders_of_a_code.sql");
+        assert!(migration.contains(&format!("type in ({numbers})")), "type in ({numbers})");
+    }
+}

@@ -1,0 +1,74 @@
+//! Terms: what is discrete in a resource, as 64-bit hashes under the salt of a parameter's path.
+//! Why: `docs/adr/0001-storage.md`.
+
+use crate::fhir::systems;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// The term that every resource of a type has.
+pub fn type_term(number: i16) -> i64 {
+    xxh3_64_with_seed(b"type", number as u64) as i64
+}
+
+/// The forms of a token, as its terms: `system|code`, `code`, `system|`, `|code`, an exact string, a URI, a URI that begins with this.
+#[derive(Debug, Clone, Copy)]
+pub enum Token<'a> {
+    SystemAndCode(&'a str, &'a str),
+    Code(&'a str),
+    /// A code or boolean whose system, if any, the definition implies.
+    Plain(&'a str),
+    System(&'a str),
+    CodeWithoutSystem(&'a str),
+    Exact(&'a str),
+    Uri(&'a str),
+    UriBelow(&'a str),
+    /// The same forms for the identifier inside a Reference.
+    IdentifierSystemAndValue(&'a str, &'a str),
+    IdentifierValue(&'a str),
+}
+
+/// The term of a value under a parameter's salt.
+pub fn term(salt: i64, token: Token<'_>) -> i64 {
+    let (tag, system, value) = match token {
+        Token::SystemAndCode(system, code) => (b's', systems::canonical(system), code),
+        Token::Code(code) => (b'c', "", code),
+        Token::Plain(code) => (b'p', "", code),
+        Token::System(system) => (b'y', systems::canonical(system), ""),
+        Token::CodeWithoutSystem(code) => (b'n', "", code),
+        Token::Exact(text) => (b'e', "", text),
+        Token::Uri(uri) => (b'u', "", uri),
+        Token::UriBelow(uri) => (b'b', "", uri),
+        Token::IdentifierSystemAndValue(system, value) => (b'S', systems::canonical(system), value),
+        Token::IdentifierValue(value) => (b'C', "", value),
+    };
+    let mut bytes = Vec::with_capacity(system.len() + value.len() + 2);
+    bytes.push(tag);
+    bytes.extend_from_slice(system.as_bytes());
+    bytes.push(0);
+    bytes.extend_from_slice(value.as_bytes());
+    xxh3_64_with_seed(&bytes, salt as u64) as i64
+}
+
+/// The term of a code that is not the resource's first.
+pub fn further_code(code: i64) -> i64 {
+    xxh3_64_with_seed(b"further", code as u64) as i64
+}
+
+/// The term of a reference to the resource with this hash.
+pub fn reference_term(salt: i64, target: i64) -> i64 {
+    salt ^ target
+}
+
+pub fn unit_hash(system: &str, code: &str) -> i64 {
+    term(0, Token::SystemAndCode(system, code))
+}
+
+pub fn unit_code_hash(code: &str) -> i64 {
+    term(0, Token::Code(code))
+}
+
+/// The URI itself and each of its beginnings that ends before a `/`, at most ten.
+pub fn uri_ancestors(uri: &str) -> impl Iterator<Item = &str> {
+    let authority = uri.find("://").map_or(0, |i| i + 3);
+    let slashes = uri[authority..].match_indices('/').map(move |(i, _)| &uri[..authority + i]);
+    slashes.chain(std::iter::once(uri)).take(10)
+}

@@ -1,0 +1,73 @@
+//! One value of a search parameter: what it asks. One function for each type of parameter.
+//! Spec: <https://hl7.org/fhir/R4/search.html#ptypes>.
+
+pub mod composite;
+pub mod date;
+pub mod number;
+pub mod reference;
+pub mod split;
+pub mod text;
+pub mod token;
+
+use crate::fhir::definitions::model::SearchParameterKind;
+use crate::fhir::identity::is_id;
+use crate::fhir::identity::self_hash;
+use crate::outcome::Outcome;
+use crate::search::condition::Condition;
+use crate::search::parameters::Parameter;
+use crate::search::parameters::Registry;
+use crate::search::parameters::TypeParameters;
+use crate::search::value::composite::composite;
+use crate::search::value::date::date;
+use crate::search::value::date::last_updated;
+use crate::search::value::number::number;
+use crate::search::value::number::quantity;
+use crate::search::value::reference::reference;
+use crate::search::value::text::string;
+use crate::search::value::text::uri;
+use crate::search::value::token::token;
+
+pub struct Context<'a> {
+    pub registry: &'a Registry,
+    pub of: &'a TypeParameters,
+    pub base_url: &'a str,
+}
+
+/// The condition of one alternative. Errors: 400, naming the parameter and the form that a value has.
+pub fn condition(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Condition, Outcome> {
+    match (parameter.code.as_str(), parameter.kind) {
+        ("_id", _) => id(context, parameter, modifier, text),
+        ("_lastUpdated", _) => last_updated(context, parameter, modifier, text),
+        (_, SearchParameterKind::Token) => token(parameter, modifier, text),
+        (_, SearchParameterKind::Reference) => reference(context, parameter, modifier, text),
+        (_, SearchParameterKind::String) => string(parameter, modifier, text),
+        (_, SearchParameterKind::Uri) => uri(parameter, modifier, text),
+        (_, SearchParameterKind::Date) => date(context, parameter, modifier, text),
+        (_, SearchParameterKind::Number) => number(parameter, modifier, text),
+        (_, SearchParameterKind::Quantity) => quantity(parameter, modifier, text),
+        (_, SearchParameterKind::Composite) => composite(context, parameter, modifier, text),
+        (code, SearchParameterKind::Special) => Err(Outcome::not_supported(format!("{code} is not supported"))),
+    }
+}
+
+fn id(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Condition, Outcome> {
+    match modifier {
+        None if is_id(text) => Ok(Condition::Ids(vec![self_hash(&context.of.name, text)])),
+        None => Ok(Condition::nothing()),
+        Some(modifier) => Err(bad_modifier(parameter, modifier)),
+    }
+}
+
+pub fn bad_modifier(parameter: &Parameter, modifier: &str) -> Outcome {
+    Outcome::not_supported(format!(
+        "The modifier :{} is not supported for {} ({:?})",
+        shown(modifier),
+        parameter.code,
+        parameter.kind
+    ))
+}
+
+/// A name of the client's own making, cut short: what is echoed stays small and on one line.
+pub fn shown(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(64).collect()
+}
