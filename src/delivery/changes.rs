@@ -84,7 +84,7 @@ impl Delivery {
             entries.push_str(if entries.is_empty() { "" } else { "," });
             let mut entry = String::new();
             push_entry(service, row, &mut entry)?;
-            let type_name = service.store.registry.name_of(row.row.type_number);
+            let type_name = service.store.registry().name_of(row.row.type_number);
             let _ = write!(entries, "{{\"fullUrl\":\"{base}/{type_name}/{}\",", row.row.id);
             entries.push_str(entry.trim_start_matches('{').strip_suffix('}').unwrap_or_default());
             let status = if row.is_present { "200" } else { "204" };

@@ -154,12 +154,12 @@ impl<'s> Router<'s> {
 
     /// Whether it belongs to a patient, as a patient does.
     fn is_of_patient(&self, row: &Routed) -> bool {
-        let registry = &self.service.store.registry;
+        let registry = &self.service.store.registry();
         registry.is_in_patient_compartment(registry.name_of(row.type_number))
     }
 
     fn is_patient(&self, row: &Routed) -> bool {
-        self.service.store.registry.name_of(row.type_number) == "Patient"
+        self.service.store.registry().name_of(row.type_number) == "Patient"
     }
 
     async fn route(&mut self, conn: &mut PgConnection, rows: Vec<Routed>, news: i32) -> Result<(), sqlx::Error> {
@@ -226,8 +226,8 @@ impl<'s> Router<'s> {
         let rows = pertinence::by_hashes(conn, &hashes).await?;
         let mut next = Vec::new();
         for row in rows {
-            let name = self.service.store.registry.name_of(row.type_number);
-            if State::from_number(row.state) != State::Live || self.service.store.registry.is_in_patient_compartment(name) {
+            let name = self.service.store.registry().name_of(row.type_number);
+            if State::from_number(row.state) != State::Live || self.service.store.registry().is_in_patient_compartment(name) {
                 continue;
             }
             let held = self.held(&row);
@@ -241,7 +241,7 @@ impl<'s> Router<'s> {
 
     /// Hashes that the row's references may stand for: each reference term undone by each salt of its type; most name nothing.
     fn targets(&self, row: &Routed) -> Vec<i64> {
-        let registry = &self.service.store.registry;
+        let registry = &self.service.store.registry();
         let Some(of) = registry.of(registry.name_of(row.type_number)) else {
             return Vec::new();
         };
@@ -286,8 +286,8 @@ impl<'s> Router<'s> {
             if State::from_number(row.state) != State::Live {
                 return 0;
             }
-            let name = self.service.store.registry.name_of(row.type_number);
-            if !self.service.store.registry.is_in_patient_compartment(name) {
+            let name = self.service.store.registry().name_of(row.type_number);
+            if !self.service.store.registry().is_in_patient_compartment(name) {
                 return self.held(row) & self.enrolled;
             }
             let mut of_owners = owners.iter().filter_map(|h| patients.get(h)).peekable();
@@ -397,7 +397,7 @@ impl<'s> Router<'s> {
 
 /// Hashes of the patients that the row's compartment parameters may refer to.
 fn compartment_targets(service: &Service, row: &Routed) -> Vec<i64> {
-    let registry = &service.store.registry;
+    let registry = &service.store.registry();
     let name = registry.name_of(row.type_number);
     let Some(of) = registry.of(name) else { return Vec::new() };
     let salts: HashSet<i64> = registry
@@ -414,7 +414,7 @@ fn compartment_targets(service: &Service, row: &Routed) -> Vec<i64> {
 
 /// Of every reference parameter, of any type, that may refer to this type.
 fn referring_salts(service: &Service, target: i16) -> Vec<i64> {
-    let registry = &service.store.registry;
+    let registry = &service.store.registry();
     let name = registry.name_of(target);
     let types = registry.definitions.resource_types();
     let parameters = types.iter().filter_map(|name| registry.of(name)).flat_map(|of| &of.parameters);
@@ -429,7 +429,7 @@ fn referring_salts(service: &Service, target: i16) -> Vec<i64> {
 }
 
 fn compartment_salts(service: &Service) -> Vec<i64> {
-    let registry = &service.store.registry;
+    let registry = &service.store.registry();
     let mut salts = Vec::new();
     for name in registry.definitions.resource_types() {
         if let Some(of) = registry.of(name) {

@@ -285,10 +285,10 @@ fn bundle(service: &Service, rows: &[StreamRow]) -> Result<(String, usize), Outc
 
 /// One entry: the current version, or a deletion if the region is to have it no longer.
 pub fn push_entry(service: &Service, row: &StreamRow, out: &mut String) -> Result<(), Outcome> {
-    let type_name = service.store.registry.name_of(row.row.type_number);
+    let type_name = service.store.registry().name_of(row.row.type_number);
     let url = format!("{type_name}/{}", row.row.id);
     if row.is_present {
-        let json = row.row.to_json(&service.store.registry, &service.store.bodies)?;
+        let json = row.row.to_json(&service.store.registry(), &service.store.bodies)?;
         let _ = write!(out, "{{\"resource\":{json},\"request\":{{\"method\":\"PUT\",\"url\":\"{url}\"}}}}");
     } else {
         let _ = write!(out, "{{\"request\":{{\"method\":\"DELETE\",\"url\":\"{url}\"}}}}");

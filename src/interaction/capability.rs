@@ -27,7 +27,7 @@ const SYSTEM_INTERACTIONS: &[&str] = &["transaction", "batch", "history-system"]
 /// The statement as JSON text, with `{base}` where the address of FHIR belongs. That it is one to others too is tested with the types of an
 /// independent library.
 pub fn statement(service: &Service, started: DateTime<Utc>) -> String {
-    let registry = &service.store.registry;
+    let registry = &service.store.registry();
     let names = registry.definitions.resource_types();
     let resources: Vec<Value> = names
         .iter()
@@ -101,7 +101,7 @@ fn resource(service: &Service, of: &TypeParameters) -> Value {
 }
 
 fn reverse_includes(service: &Service, target: &str) -> Vec<String> {
-    let registry = &service.store.registry;
+    let registry = &service.store.registry();
     let mut found = Vec::new();
     for name in registry.definitions.resource_types() {
         let Some(of) = registry.of(name) else { continue };
@@ -120,7 +120,7 @@ fn parameter(parameter: &Parameter) -> Value {
 }
 
 fn compartments(service: &Service) -> Vec<String> {
-    let codes = service.store.registry.definitions.model().compartments.iter();
+    let codes = service.store.registry().definitions.model().compartments.iter();
     codes
         .map(|c| format!("http://hl7.org/fhir/CompartmentDefinition/{}", c.code.to_lowercase()))
         .collect()

@@ -32,7 +32,7 @@ pub fn criteria(service: &Service, type_name: &str, query: &str, body: Option<Va
         return identifier(service, type_name, type_number, value, body);
     }
     let parser = Parser {
-        registry: &service.store.registry,
+        registry: &service.store.registry(),
         limits: &service.limits,
         handling: Handling::Strict,
         base: &service.limits.base_url,
@@ -62,7 +62,8 @@ pub fn criteria(service: &Service, type_name: &str, query: &str, body: Option<Va
 }
 
 fn identifier(service: &Service, type_name: &str, type_number: i16, value: &str, body: Option<Value<'_>>) -> Result<Criteria, Outcome> {
-    let parameter = service.store.registry.of(type_name).and_then(|of| of.get("identifier"));
+    let registry = service.store.registry();
+    let parameter = registry.of(type_name).and_then(|of| of.get("identifier"));
     let parameter = parameter.ok_or_else(|| Outcome::not_supported(format!("{type_name} has no search parameter identifier")))?;
     let (system, code) = match value.split_once('|') {
         Some((system, code)) => (Some(system.to_owned()), code),

@@ -113,7 +113,7 @@ fn bundle(service: &Service, base: &str, path: &str, page: &Page, mut entries: V
 
 fn push_entry(service: &Service, base: &str, entry: &Entry, out: &mut String) -> Result<(), Outcome> {
     let row = &entry.row;
-    let type_name = service.store.registry.name_of(row.type_number);
+    let type_name = service.store.registry().name_of(row.type_number);
     let (method, url, status) = match entry.change {
         Change::Create if row.version == 1 => ("POST", type_name.to_owned(), "201 Created"),
         Change::Delete => ("DELETE", format!("{type_name}/{}", row.id), "204 No Content"),
@@ -123,7 +123,7 @@ fn push_entry(service: &Service, base: &str, entry: &Entry, out: &mut String) ->
     let _ = write!(out, "{{\"fullUrl\":\"{base}/{type_name}/{}\",", row.id);
     if entry.change != Change::Delete {
         out.push_str("\"resource\":");
-        out.push_str(&row.to_json(&service.store.registry, &service.store.bodies)?);
+        out.push_str(&row.to_json(&service.store.registry(), &service.store.bodies)?);
         out.push(',');
     }
     let _ = write!(out, "\"request\":{{\"method\":\"{method}\",\"url\":\"{url}\"}},");

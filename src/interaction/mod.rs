@@ -89,7 +89,7 @@ impl Service {
 
     /// The resource of a row, as a reply.
     pub fn resource(&self, row: &Row) -> Result<Reply, Outcome> {
-        let body = row.to_json(&self.store.registry, &self.store.bodies)?;
+        let body = row.to_json(&self.store.registry(), &self.store.bodies)?;
         Ok(Reply {
             version: Some(row.version),
             updated: Some(row.updated),
@@ -108,7 +108,7 @@ impl Service {
         let updated = instant(applied.updated);
         let mut out = String::new();
         let version = Version {
-            type_name: self.store.registry.name_of(applied.type_number),
+            type_name: self.store.registry().name_of(applied.type_number),
             id: &applied.id,
             version: applied.version,
             updated: &updated,
@@ -119,7 +119,7 @@ impl Service {
 
     /// The number of a resource type. Errors: 404 for what is no type.
     pub fn type_number(&self, type_name: &str) -> Result<i16, Outcome> {
-        let number = self.store.registry.number_of(type_name);
+        let number = self.store.registry().number_of(type_name);
         number.ok_or_else(|| {
             Outcome::not_found(&format!("Resource type {}", crate::search::value::shown(type_name))).with_code("not-supported")
         })

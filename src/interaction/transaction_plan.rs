@@ -164,7 +164,7 @@ impl Planner<'_> {
 
     /// The operations that write resources of these types, by their index terms.
     fn terms_of(&self, entries: &[Entry<'_>], types: &HashSet<i16>) -> HashMap<(i16, i64), Vec<usize>> {
-        let registry = &self.service.store.registry;
+        let registry = &self.service.store.registry();
         let mut here: HashMap<(i16, i64), Vec<usize>> = HashMap::new();
         for (place, (op, i)) in self.unit.ops.iter().zip(&self.unit.entries).enumerate() {
             let type_number = op.type_number();

@@ -212,7 +212,12 @@ pub fn is_type(resource: Value<'_>, type_name: &str) -> bool {
 }
 
 pub fn ready(service: &Service, type_number: i16, resource: Value<'_>) -> Content {
-    Content::Ready(Prepared::new(&service.store.registry, &service.store.bodies, type_number, resource))
+    Content::Ready(Prepared::new(
+        &service.store.registry(),
+        &service.store.bodies,
+        type_number,
+        resource,
+    ))
 }
 
 async fn apply(service: &Service, op: Op, remarks: Vec<Issue>) -> Result<Reply, Outcome> {
@@ -234,7 +239,7 @@ pub fn reply_of(service: &Service, applied: &Applied) -> Reply {
         Effect::Deleted | Effect::Absent => 204,
     };
     let has_version = applied.effect != Effect::Absent;
-    let type_name = service.store.registry.name_of(applied.type_number);
+    let type_name = service.store.registry().name_of(applied.type_number);
     let has_body = !matches!(applied.effect, Effect::Deleted | Effect::Absent);
     Reply {
         status,

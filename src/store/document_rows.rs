@@ -97,7 +97,7 @@ async fn find(store: &Store, conn: &mut PgConnection, identifiers: &[&String]) -
         .await?;
     let hashes: HashMap<i64, i64> = members
         .into_iter()
-        .map(|(rid, t, id)| (rid, self_hash(store.registry.name_of(t), &id)))
+        .map(|(rid, t, id)| (rid, self_hash(store.registry().name_of(t), &id)))
         .collect();
     let known = documents.into_iter().map(|(identifier, id, fingerprint, state, rids)| {
         let member = |rid: i64| {
@@ -122,7 +122,7 @@ async fn find(store: &Store, conn: &mut PgConnection, identifiers: &[&String]) -
 }
 
 fn shared_types(store: &Store) -> Vec<i16> {
-    SHARED_TYPES.iter().filter_map(|name| store.registry.number_of(name)).collect()
+    SHARED_TYPES.iter().filter_map(|name| store.registry().number_of(name)).collect()
 }
 
 /// Document and row of each member that is of no shared type and in no other document of these states.
@@ -157,7 +157,7 @@ pub async fn members_of(store: &Store, conn: &mut PgConnection, identifier: &str
     .fetch_optional(&mut *conn)
     .await?;
     let Some(members) = members else { return Ok(None) };
-    let types: Vec<i16> = types.iter().filter_map(|name| store.registry.number_of(name)).collect();
+    let types: Vec<i16> = types.iter().filter_map(|name| store.registry().number_of(name)).collect();
     let query = sqlx::query_as(
         "select rid, type, id, version, updated, state, dictionary, body
          from resource

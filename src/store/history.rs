@@ -22,7 +22,7 @@ pub struct Entry {
 
 /// One version. `current` is the resource's row. Errors: 404 if there is no such version, 410 if that version is its deletion.
 pub async fn version(store: &Store, current: Row, version: i32) -> Result<Row, Outcome> {
-    let what = format!("{}/{} version {version}", store.registry.name_of(current.type_number), current.id);
+    let what = format!("{}/{} version {version}", store.registry().name_of(current.type_number), current.id);
     let row = match current.version == version {
         true => Some(current),
         false => versions(store, &current, None, i64::from(version) + 1, 1)

@@ -30,7 +30,10 @@ pub async fn read(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Res
         waiting: ingestion::still_waiting(conn, units).await?,
         ..Known::default()
     };
-    let mut hashes: Vec<i64> = units.iter().flat_map(|unit| unit.hashes(&store.registry)).collect();
+    let mut hashes: Vec<i64> = {
+        let registry = store.registry();
+        units.iter().flat_map(|unit| unit.hashes(&registry)).collect()
+    };
     hashes.extend(known.documents.values().flat_map(|d| d.members.iter().map(|m| m.self_hash)));
     let criteria: Vec<((usize, Place), &Criteria)> = units
         .iter()
@@ -73,14 +76,14 @@ async fn lock_rows(store: &Store, conn: &mut PgConnection, hashes: &mut Vec<i64>
     let rows: Vec<Row> = rows::fetch(&store.bodies, conn, query).await?;
     known.rows = rows
         .into_iter()
-        .map(|row| (self_hash(store.registry.name_of(row.type_number), &row.id), row))
+        .map(|row| (self_hash(store.registry().name_of(row.type_number), &row.id), row))
         .collect();
     Ok(())
 }
 
 /// Advisory locks, in one order for all writers; row locks alone cannot guard what does not exist yet.
 async fn lock(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Result<(), sqlx::Error> {
-    let mut locks: Vec<i64> = units.iter().flat_map(|unit| unit.locks(&store.registry)).collect();
+    let mut locks: Vec<i64> = units.iter().flat_map(|unit| unit.locks(&store.registry())).collect();
     if locks.is_empty() {
         return Ok(());
     }
@@ -186,7 +189,7 @@ fn holds(store: &Store, row: &Row, text: &str) -> Result<bool, Outcome> {
             Kind::Null | Kind::Bool | Kind::Number => false,
         }
     }
-    let json = row.to_json(&store.registry, &store.bodies)?;
+    let json = row.to_json(&store.registry(), &store.bodies)?;
     if !json.contains('\\') {
         return Ok(json.contains(&format!("\"{text}\"")));
     }

@@ -30,6 +30,8 @@ use crate::search::parameters::Registry;
 use crate::store::bodies::Bodies;
 use crate::store::pools::Pools;
 use crate::store::rows::RowIds;
+use arc_swap::ArcSwap;
+use arc_swap::Guard;
 use sqlx::Connection;
 use sqlx::PgConnection;
 use sqlx::PgPool;
@@ -45,7 +47,7 @@ use tokio::sync::Notify;
 pub struct Store {
     pub pools: Pools,
     density: Arc<RwLock<Arc<Density>>>,
-    pub registry: Arc<Registry>,
+    registry: Arc<ArcSwap<Registry>>,
     pub bodies: Arc<Bodies>,
     pub row_ids: Arc<RowIds>,
     pub clock: Clock,
@@ -85,7 +87,7 @@ impl Store {
         Ok(Store {
             pools,
             density: Arc::new(RwLock::new(Arc::new(density))),
-            registry,
+            registry: Arc::new(ArcSwap::new(registry)),
             bodies,
             row_ids: Arc::default(),
             clock,
@@ -106,6 +108,11 @@ impl Store {
             pools: Pools::new(settings, workers)?,
             ..self.clone()
         })
+    }
+
+    /// The search parameters as they are now: they change while the server runs. What must hold together takes this once.
+    pub fn registry(&self) -> Guard<Arc<Registry>> {
+        self.registry.load()
     }
 
     /// What is dense, as the statistics had it last.

@@ -85,7 +85,7 @@ impl Reader {
         let row = answer
             .await
             .map_err(|_| Outcome::unavailable("The server is stopping; try again"))??;
-        Ok(row.filter(|row| row.id == id && self.store.registry.name_of(row.type_number) == type_name))
+        Ok(row.filter(|row| row.id == id && self.store.registry().name_of(row.type_number) == type_name))
     }
 
     /// The current version. Errors: 404 if it is not known or hidden, 410 if it was deleted.

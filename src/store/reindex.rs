@@ -51,11 +51,12 @@ pub async fn batch(store: &Store, after: i64) -> Result<Option<(i64, u64)>, Outc
     let Some(last) = rows.last().map(|row| row.rid) else {
         return Ok(None);
     };
+    let registry = store.registry();
     let mut entries = Vec::with_capacity(rows.len());
     for row in &rows {
-        let json = row.to_json(&store.registry, &store.bodies)?;
+        let json = row.to_json(&registry, &store.bodies)?;
         let document = Document::parse_str(&json).map_err(|e| Outcome::internal(format!("a stored body does not parse: {e}")))?;
-        let Some(parameters) = store.registry.of(store.registry.name_of(row.type_number)) else {
+        let Some(parameters) = registry.of(registry.name_of(row.type_number)) else {
             continue;
         };
         entries.push((row.rid, index(parameters, document.root())));

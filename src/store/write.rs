@@ -71,7 +71,7 @@ pub async fn apply(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Re
     let now = store.clock.now();
     let needs_state = units
         .iter()
-        .any(|unit| unit.document.is_some() || unit.criteria().next().is_some() || unit.hashes(&store.registry).next().is_some());
+        .any(|unit| unit.document.is_some() || unit.criteria().next().is_some() || unit.hashes(&store.registry()).next().is_some());
     let mut written = Written::default();
     if !needs_state {
         let replies = written.units(store, &Known::default(), units, now);
@@ -196,7 +196,7 @@ impl Written {
             ));
         }
         for row in decided.left_behind {
-            self.columns.delete(&store.registry, row);
+            self.columns.delete(&store.registry(), row);
         }
         if let Some(action) = decided.document {
             // Only the feeding system ends an oscuramento: a document that is sent again stays as hidden as it was.
@@ -239,8 +239,8 @@ fn decide_unit<'u>(
     unit: &'u Unit,
     document: Option<Cow<'u, DocumentAction>>,
 ) -> Result<Decided<'u>, Outcome> {
-    let decisions = decide(&store.registry, known, unit_index, unit)?;
-    let targets = link_targets(&store.registry, known, unit_index, unit, &decisions)?;
+    let decisions = decide(&store.registry(), known, unit_index, unit)?;
+    let targets = link_targets(&store.registry(), known, unit_index, unit, &decisions)?;
     let mut prepared = Vec::with_capacity(unit.ops.len());
     for op in &unit.ops {
         let type_number = op.type_number();
@@ -285,7 +285,7 @@ fn found_before(store: &Store, decision: &Decision) -> Option<i64> {
         Decision::Update { row, .. } => row.type_number,
         Decision::Insert { .. } | Decision::Delete { .. } => return None,
     };
-    let is_of_patient = store.registry.is_in_patient_compartment(store.registry.name_of(type_number));
+    let is_of_patient = store.registry().is_in_patient_compartment(store.registry().name_of(type_number));
     decision.rid().filter(|_| !is_of_patient)
 }
 
@@ -302,10 +302,10 @@ fn prepare<'c>(
     let accepted = |e| Outcome::internal(format!("an accepted text does not parse: {e}"));
     let document = Document::parse_str(text).map_err(accepted)?;
     let prepared = match links::rewrite(document.root(), &|link, _| targets.get(link).cloned()) {
-        None => Prepared::new(&store.registry, &store.bodies, type_number, document.root()),
+        None => Prepared::new(&store.registry(), &store.bodies, type_number, document.root()),
         Some(rewritten) => {
             let document = Document::parse_str(&rewritten).map_err(accepted)?;
-            Prepared::new(&store.registry, &store.bodies, type_number, document.root())
+            Prepared::new(&store.registry(), &store.bodies, type_number, document.root())
         }
     };
     Ok(Cow::Owned(prepared))
@@ -327,7 +327,7 @@ fn record(
             applied
         }
         (Decision::Delete { row }, _) => {
-            columns.delete(&store.registry, &row);
+            columns.delete(&store.registry(), &row);
             Applied {
                 effect: Effect::Deleted,
                 type_number: row.type_number,
@@ -338,7 +338,7 @@ fn record(
             }
         }
         (Decision::Insert { id }, Some(prepared)) => {
-            members.push(Member::New(columns.insert(&store.registry, &id, &prepared)));
+            members.push(Member::New(columns.insert(&store.registry(), &id, &prepared)));
             Applied {
                 effect: Effect::Created,
                 type_number: prepared.type_number,
@@ -351,7 +351,7 @@ fn record(
         (Decision::Update { row, answers_as_new }, Some(prepared)) => {
             members.push(Member::Known(row.rid));
             if !is_unchanged {
-                columns.update(&store.registry, &row, &prepared);
+                columns.update(&store.registry(), &row, &prepared);
             }
             let (effect, version, updated) = match (answers_as_new, is_unchanged, row.state()) {
                 (true, ..) => (Effect::Created, 1, now),

@@ -79,7 +79,7 @@ impl Writer {
     pub async fn apply(&self, unit: Unit) -> Result<UnitReply, Outcome> {
         let busy = |_| Outcome::unavailable("Too many writes are waiting; try again");
         let stopping = || Outcome::unavailable("The server is stopping; try again");
-        let registry = &self.store.registry;
+        let registry = &self.store.registry();
         let locks = unit.locks(registry);
         if locks.len() > LOCKS_MAX {
             let text = format!("A write with conditions has at most {LOCKS_MAX} criteria and identifiers together");
@@ -178,7 +178,7 @@ async fn write_batch(store: &Store, batch: Vec<Job>) {
                 continue;
             };
             for applied in result.iter().flat_map(|reply| &reply.applied) {
-                metrics::count_written(store.registry.name_of(applied.type_number), applied.effect.name());
+                metrics::count_written(store.registry().name_of(applied.type_number), applied.effect.name());
             }
             // The client may have gone: its write stands all the same.
             let _ = asker.reply.send(result);

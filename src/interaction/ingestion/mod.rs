@@ -214,7 +214,7 @@ impl Ingestion {
         let mut unit = Unit::default();
         match rows.first() {
             Some(row) => {
-                let text = metadata.apply(&row.to_json(&service.store.registry, &service.store.bodies)?)?;
+                let text = metadata.apply(&row.to_json(&service.store.registry(), &service.store.bodies)?)?;
                 let changed = Document::parse_str(&text).map_err(|e| Outcome::internal(format!("metadata made no JSON: {e}")))?;
                 check(service, "DocumentReference", changed.root())?;
                 let content = ready(service, row.type_number, changed.root());

@@ -179,7 +179,7 @@ async fn heads(work: &Work, conn: &mut PgConnection, identifier: &str) -> Result
     let rows = rows.ok_or_else(|| Outcome::not_found("The document"))?;
     Ok(rows
         .iter()
-        .map(|row| format!("{}/{}", store.registry.name_of(row.type_number), row.id))
+        .map(|row| format!("{}/{}", store.registry().name_of(row.type_number), row.id))
         .collect())
 }
 

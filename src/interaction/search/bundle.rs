@@ -49,9 +49,9 @@ pub fn bundle(
     {
         out.push_str(separator);
         separator = ",";
-        let type_name = service.store.registry.name_of(found.row.type_number);
+        let type_name = service.store.registry().name_of(found.row.type_number);
         let _ = write!(out, "{{\"fullUrl\":\"{base}/{type_name}/{}\",\"resource\":", found.row.id);
-        let json = found.row.to_json(&service.store.registry, &service.store.bodies)?;
+        let json = found.row.to_json(&service.store.registry(), &service.store.bodies)?;
         match subset::is_whole(query) {
             true => out.push_str(&json),
             false => subset::push(service, query, type_name, &json, &mut out)?,

@@ -10,7 +10,7 @@ use crate::search::term::reference_term;
 /// Every resource of the type that the compartment's parameters link to its owner.
 pub fn compartment_condition(service: &Service, type_name: &str, code: &str, id: &str) -> Result<Condition, Outcome> {
     check_id(id)?;
-    let registry = &service.store.registry;
+    let registry = &service.store.registry();
     let compartment = registry
         .definitions
         .compartment(code)

@@ -54,7 +54,7 @@ pub async fn included(service: &Service, query: &Query, matches: &[Found]) -> Re
 }
 
 pub fn include_condition(service: &Service, include: &Include, sources: &[&Found]) -> Result<Option<Condition>, Outcome> {
-    let registry = &service.store.registry;
+    let registry = &service.store.registry();
     let type_condition = |name: &str| registry.number_of(name).map(|number| Condition::Terms(vec![type_term(number)]));
     if include.is_reverse {
         let targets = sources.iter().filter(|f| {

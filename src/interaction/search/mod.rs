@@ -35,7 +35,7 @@ pub async fn search(
     handling: Handling,
 ) -> Result<Reply, Outcome> {
     let parser = Parser {
-        registry: &service.store.registry,
+        registry: &service.store.registry(),
         limits: &service.limits,
         handling,
         base,

@@ -43,7 +43,7 @@ fn is_wanted(service: &Service, query: &Query, type_name: &str, member: &str) ->
     if matches!(member, "resourceType" | "id" | "meta") {
         return true;
     }
-    let definitions = service.store.registry.definitions;
+    let definitions = service.store.registry().definitions;
     let shape = definitions.shape_of(type_name);
     let Some(element) = shape.and_then(|shape| definitions.member(shape, member)).map(|m| m.element) else {
         return false;
