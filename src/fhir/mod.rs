@@ -7,6 +7,7 @@ pub mod definitions;
 pub mod identity;
 pub mod json;
 pub mod links;
+pub mod patch;
 pub mod regions;
 pub mod resource;
 pub mod splice;
