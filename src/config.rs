@@ -12,6 +12,7 @@ use crate::config::sections::Database;
 use crate::config::sections::Delivery;
 use crate::config::sections::Ingestion;
 use crate::config::sections::Metrics;
+use crate::config::sections::Patch;
 use crate::config::sections::Pertinence;
 use crate::config::sections::Redis;
 use crate::config::sections::Region;
@@ -39,6 +40,7 @@ pub struct Config {
     pub telemetry: Telemetry,
     pub search: Search,
     pub bundle: Bundle,
+    pub patch: Patch,
     pub validation: Validation,
     pub ingestion: Ingestion,
     pub delivery: Delivery,
@@ -132,6 +134,7 @@ impl Config {
             ("search.values_max", self.search.values_max),
             ("bundle.entries_max", self.bundle.entries_max),
             ("bundle.answer_bytes_max", self.bundle.answer_bytes_max),
+            ("patch.operations_max", self.patch.operations_max),
             ("database.writes_waiting_max", self.database.writes_waiting_max),
             ("delivery.batch_entries_max", self.delivery.batch_entries_max),
             ("delivery.poll_ms", self.delivery.poll_ms as usize),

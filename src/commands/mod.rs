@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::config::Config;
 use crate::fhir::definitions::definitions;
+use crate::fhir::patch::Limits as PatchLimits;
 use crate::interaction::Service;
 use crate::outcome::Outcome;
 use crate::policy::Policy;
@@ -116,6 +117,10 @@ pub async fn service(config: &Config, database: &Settings) -> Result<Service, St
         cursor_key: Arc::new(CursorKey::new(&key).map_err(told)?),
         bundle_entries_max: config.bundle.entries_max,
         bundle_answer_bytes_max: config.bundle.answer_bytes_max,
+        patch_limits: PatchLimits {
+            operations_max: config.patch.operations_max,
+            bytes_max: config.server.body_bytes_max,
+        },
         policy: Policy::NotWithdrawn,
         store,
     })

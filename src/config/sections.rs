@@ -120,6 +120,12 @@ pub struct Bundle {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Patch {
+    pub operations_max: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Validation {
     pub policy_default: Policy,
     pub policies: Vec<ProfilePolicy>,

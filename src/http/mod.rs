@@ -7,6 +7,7 @@ pub mod eds;
 pub mod fhir;
 pub mod metrics;
 pub mod observe;
+pub mod patch;
 pub mod regions;
 
 use crate::delivery::Delivery;
@@ -152,6 +153,7 @@ fn fhir_routes(config: &mut web::ServiceConfig) {
                 .route(web::get().to(fhir::read))
                 .route(web::head().to(fhir::read))
                 .route(web::put().to(fhir::update))
+                .route(web::patch().to(patch::patch))
                 .route(web::delete().to(fhir::delete)),
         )
         .service(
@@ -159,6 +161,7 @@ fn fhir_routes(config: &mut web::ServiceConfig) {
                 .route(web::get().to(fhir::search))
                 .route(web::post().to(fhir::create))
                 .route(web::put().to(fhir::conditional_update))
+                .route(web::patch().to(patch::conditional_patch))
                 .route(web::delete().to(fhir::conditional_delete)),
         );
 }

@@ -16,6 +16,7 @@ const TYPE_INTERACTIONS: &[&str] = &[
     "read",
     "vread",
     "update",
+    "patch",
     "delete",
     "history-instance",
     "history-type",
@@ -44,9 +45,10 @@ pub fn statement(service: &Service, started: DateTime<Utc>) -> String {
         "implementation": {"description": "Data repository of the Ecosistema Dati Sanitari", "url": "{base}"},
         "fhirVersion": "4.0.1",
         "format": ["json", "application/fhir+json"],
+        "patchFormat": ["application/json-patch+json", "application/fhir+json"],
         "rest": [{
             "mode": "server",
-            "documentation": "Unknown search parameters are refused (Prefer: handling=lenient reports them instead). Not supported yet: XML, patch, search \
+            "documentation": "Unknown search parameters are refused (Prefer: handling=lenient reports them instead). Not supported yet: XML, search \
                 on the whole repository, _text, _content, _filter, _list, _query, _contained, near, composites of repeating elements, token modifiers \
                 :text :in :not-in :above :below :of-type. _history has _count and _since.",
             "security": {"description": "This release does not verify tokens: it serves in development mode, on a loopback address only"},

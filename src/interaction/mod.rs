@@ -5,6 +5,7 @@ pub mod capability;
 pub mod criteria;
 pub mod history;
 pub mod ingestion;
+pub mod patch;
 pub mod rda;
 pub mod read;
 pub mod search;
@@ -17,6 +18,7 @@ pub mod write;
 
 use crate::clock::instant;
 use crate::fhir::json::Document;
+use crate::fhir::patch::Limits as PatchLimits;
 use crate::fhir::resource::Version;
 use crate::fhir::resource::assemble;
 use crate::outcome::Category;
@@ -49,6 +51,7 @@ pub struct Service {
     pub cursor_key: Arc<CursorKey>,
     pub bundle_entries_max: usize,
     pub bundle_answer_bytes_max: usize,
+    pub patch_limits: PatchLimits,
     pub policy: Policy,
 }
 

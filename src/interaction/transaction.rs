@@ -2,12 +2,13 @@
 //!
 //! Bundles that carry a clinical document (an identifier, and one Composition with an identifier, as the ministry's gateway writes them) are
 //! recognised by the Composition's identifier: the same document again changes nothing and is answered with the resources that it has.
-//! Spec: <https://hl7.org/fhir/R4/http.html#transaction>. Not supported: PATCH and HEAD entries; GET entries are read after the commit.
+//! Spec: <https://hl7.org/fhir/R4/http.html#transaction>. Not supported: HEAD entries; GET entries are read after the commit.
 
 use crate::fhir::json::Value;
 use crate::interaction::Reply;
 use crate::interaction::Service;
 use crate::interaction::parse_json;
+use crate::interaction::patch;
 use crate::interaction::read;
 use crate::interaction::search;
 use crate::interaction::transaction_answer::Answer;
@@ -183,6 +184,19 @@ async fn batch_entry(service: &Service, base: &str, entry: &Entry<'_>, handling:
         (Method::Put, Some(id), _) => write::update(service, type_name, id, body, entry.precondition).await,
         (Method::Put, None, query) => {
             write::conditional_update(service, type_name, query.as_deref().unwrap_or(""), body, entry.precondition).await
+        }
+        (Method::Patch, id, query) => {
+            let resource = entry
+                .resource
+                .ok_or_else(|| Outcome::invalid("The entry needs a resource").with_code("required"))?;
+            let (form, text) = patch::of_entry(resource).map_err(|e| e.at("resource"))?;
+            match id {
+                Some(id) => patch::patch(service, type_name, id, form, &text, entry.precondition).await,
+                None => {
+                    let query = query.as_deref().unwrap_or("");
+                    patch::conditional_patch(service, type_name, query, form, &text, entry.precondition).await
+                }
+            }
         }
         (Method::Delete, Some(id), _) => write::delete(service, type_name, id, entry.precondition).await,
         (Method::Delete, None, query) => write::conditional_delete(service, type_name, query.as_deref().unwrap_or("")).await,

@@ -10,6 +10,7 @@ use crate::interaction::Service;
 use crate::interaction::criteria::criteria;
 use crate::interaction::ingestion::metadata;
 use crate::interaction::parse_json;
+use crate::interaction::patch;
 use crate::interaction::transaction_read::Entry;
 use crate::interaction::transaction_read::Method;
 use crate::interaction::transaction_read::check_full_urls;
@@ -73,7 +74,7 @@ pub fn plan<'d>(service: &Service, base: &str, bundle: Value<'d>) -> Result<Plan
     order.sort_by_key(|i| match entries[*i].method {
         Method::Delete => 0,
         Method::Post => 1,
-        Method::Put | Method::Get => 2,
+        Method::Put | Method::Patch | Method::Get => 2,
     });
     let ids: Vec<String> = order.iter().map(|i| planner.name(&entries[*i])).collect();
     for (i, id) in order.into_iter().zip(ids) {
@@ -115,7 +116,7 @@ impl Planner<'_> {
         let lookups = self.unit.lookups.len();
         let op = self.op(&entries[i], id)?;
         let place = self.unit.ops.len();
-        if let Some(criteria) = op.criteria().filter(|_| !matches!(op, Op::Delete { .. })) {
+        if let Some(criteria) = op.criteria().filter(|_| !matches!(op, Op::Patch { .. } | Op::Delete { .. })) {
             let before = self.by_criterion.entry(criteria.locks.clone()).or_default();
             let same = |place: &&usize| {
                 let other = self.unit.ops[**place].criteria();
@@ -168,7 +169,7 @@ impl Planner<'_> {
         let mut here: HashMap<(i16, i64), Vec<usize>> = HashMap::new();
         for (place, (op, i)) in self.unit.ops.iter().zip(&self.unit.entries).enumerate() {
             let type_number = op.type_number();
-            let is_written = types.contains(&type_number) && !matches!(op, Op::Delete { .. });
+            let is_written = types.contains(&type_number) && matches!(op, Op::Create { .. } | Op::Update { .. });
             let resource = entries[*i].resource.filter(|_| is_written);
             if let (Some(resource), Some(of)) = (resource, registry.of(registry.name_of(type_number))) {
                 for term in index(of, resource).terms {
@@ -202,7 +203,8 @@ impl Planner<'_> {
 
     fn op(&mut self, entry: &Entry<'_>, id: String) -> Result<Op, Outcome> {
         let type_number = self.service.type_number(&entry.type_name)?;
-        let search = |query: &str| criteria(self.service, &entry.type_name, query, entry.resource);
+        let of_body = entry.resource.filter(|_| entry.method != Method::Patch);
+        let search = |query: &str| criteria(self.service, &entry.type_name, query, of_body);
         let target = match (&entry.id, &entry.query) {
             // The ministry's gateway writes a random id into the body: here it only names the entry.
             (None, Some(query)) => Target::Matching(search(query)?, NewId::Free(id.clone())),
@@ -217,6 +219,17 @@ impl Planner<'_> {
                 precondition,
             });
         };
+        if entry.method == Method::Patch {
+            let (form, text) = patch::of_entry(resource).map_err(|e| e.at("resource"))?;
+            let (edit, _) = patch::edit(self.service, &entry.type_name, form, &text)?;
+            self.note_links(parse_json(text.as_bytes())?.root())?;
+            return Ok(Op::Patch {
+                type_number,
+                target,
+                edit,
+                precondition,
+            });
+        }
         if let (Method::Put, Some(of_url), Some(of_body)) = (entry.method, &entry.id, resource.get_str("id"))
             && of_body != of_url.as_str()
         {
@@ -245,6 +258,18 @@ impl Planner<'_> {
 
     /// Replaces the links that are certain; the resource is ready if no other is left.
     fn content(&mut self, type_number: i16, resource: Value<'_>) -> Result<Content, Outcome> {
+        let is_open = self.note_links(resource)?;
+        let rewritten = links::rewrite(resource, &|link, _| self.known.get(link).cloned());
+        Ok(match (rewritten, is_open) {
+            (None, false) => write::ready(self.service, type_number, resource),
+            (None, true) => Content::Open(resource.raw().to_owned()),
+            (Some(text), true) => Content::Open(text),
+            (Some(text), false) => write::ready(self.service, type_number, parse_json(text.as_bytes())?.root()),
+        })
+    }
+
+    /// Notes the conditional references of a text. Whether it has links whose target depends on a search.
+    fn note_links(&mut self, resource: Value<'_>) -> Result<bool, Outcome> {
         let mut is_open = false;
         let mut conditional = Vec::new();
         links::each(resource, &mut |link, is_reference| {
@@ -262,13 +287,7 @@ impl Planner<'_> {
                 self.unit.lookups.push((reference, lookup));
             }
         }
-        let rewritten = links::rewrite(resource, &|link, _| self.known.get(link).cloned());
-        Ok(match (rewritten, is_open) {
-            (None, false) => write::ready(self.service, type_number, resource),
-            (None, true) => Content::Open(resource.raw().to_owned()),
-            (Some(text), true) => Content::Open(text),
-            (Some(text), false) => write::ready(self.service, type_number, parse_json(text.as_bytes())?.root()),
-        })
+        Ok(is_open)
     }
 }
 

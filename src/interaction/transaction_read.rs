@@ -21,6 +21,7 @@ pub enum Method {
     Get,
     Post,
     Put,
+    Patch,
     Delete,
 }
 
@@ -86,9 +87,13 @@ fn read_entry<'d>(entry: Value<'d>, base: &str) -> Result<Entry<'d>, Outcome> {
         Some("POST") => Method::Post,
         Some("PUT") => Method::Put,
         Some("DELETE") => Method::Delete,
-        Some("PATCH" | "HEAD") => return Err(Outcome::not_supported("PATCH and HEAD entries are not supported yet").at("request.method")),
+        Some("PATCH") => Method::Patch,
+        Some("HEAD") => {
+            let text = "A HEAD entry would answer nothing: send GET, or leave it out";
+            return Err(Outcome::not_supported(text).at("request.method"));
+        }
         _ => {
-            return Err(Outcome::invalid("The method is GET, POST, PUT or DELETE")
+            return Err(Outcome::invalid("The method is GET, POST, PUT, PATCH or DELETE")
                 .with_code("value")
                 .at("request.method"));
         }
@@ -124,13 +129,15 @@ fn check(entry: &Entry<'_>) -> Result<(), Outcome> {
     match entry.method {
         Method::Get => return Ok(()),
         Method::Post if entry.id.is_some() || entry.query.is_some() => return wrong_url("The url of a POST is a resource type"),
-        Method::Put | Method::Delete if entry.id.is_none() && entry.query.is_none() => {
+        Method::Put | Method::Patch | Method::Delete if entry.id.is_none() && entry.query.is_none() => {
             return wrong_url("The url is [type]/[id] or [type]?[criteria]");
         }
         _ => {}
     }
     match (entry.method, entry.resource) {
-        (Method::Post | Method::Put, None) => Err(Outcome::invalid("The entry needs a resource").with_code("required").at("resource")),
+        (Method::Post | Method::Put | Method::Patch, None) => {
+            Err(Outcome::invalid("The entry needs a resource").with_code("required").at("resource"))
+        }
         (Method::Post | Method::Put, Some(resource)) if !is_type(resource, &entry.type_name) => {
             wrong_url("The url names another type than the resource")
         }

@@ -1,6 +1,6 @@
 //! FHIR create, update and delete, and their conditional forms.
 //! Spec: <https://hl7.org/fhir/R4/http.html#create>, <https://hl7.org/fhir/R4/http.html#update>, <https://hl7.org/fhir/R4/http.html#delete>.
-//! Not supported: patch; deletion of several resources by one criterion.
+//! Not supported: deletion of several resources by one criterion.
 
 use crate::fhir::identity::check_id;
 use crate::fhir::json::Value;
@@ -220,7 +220,7 @@ pub fn ready(service: &Service, type_number: i16, resource: Value<'_>) -> Conten
     ))
 }
 
-async fn apply(service: &Service, op: Op, remarks: Vec<Issue>) -> Result<Reply, Outcome> {
+pub async fn apply(service: &Service, op: Op, remarks: Vec<Issue>) -> Result<Reply, Outcome> {
     let mut reply = service.writer.apply(Unit::single(op)).await?;
     let applied = reply.applied.pop().ok_or_else(|| Outcome::internal("a unit without a result"))?;
     let body = service.applied_json(&applied)?;

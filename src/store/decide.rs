@@ -122,6 +122,23 @@ fn decide_op(registry: &Registry, known: &Known, op: &Op, matches: &[i64]) -> Re
                 None => Decision::Insert { id: id.clone() },
             })
         }
+        Op::Patch {
+            type_number,
+            target,
+            precondition,
+            ..
+        } => {
+            let row = match target {
+                Target::Id(id) => row_of(registry, known, *type_number, id)?,
+                Target::Matching(..) => matched,
+            };
+            let row = live(registry, *type_number, target, row)?;
+            check_precondition(Some(row), *precondition)?;
+            Ok(Decision::Update {
+                row: row.clone(),
+                answers_as_new: false,
+            })
+        }
         Op::Delete {
             type_number,
             target,
@@ -137,6 +154,17 @@ fn decide_op(registry: &Registry, known: &Known, op: &Op, matches: &[i64]) -> Re
                 _ => Decision::Keep(None, Applied::absent(*type_number)),
             })
         }
+    }
+}
+
+/// The row of what can be read. Errors: 404, 410.
+fn live<'k>(registry: &Registry, type_number: i16, target: &Target, row: Option<&'k Row>) -> Result<&'k Row, Outcome> {
+    let type_name = registry.name_of(type_number);
+    match (row, target) {
+        (Some(row), _) if row.state() == State::Live => Ok(row),
+        (Some(row), _) if row.state() == State::Deleted => Err(Outcome::gone(&format!("{type_name}/{}", row.id))),
+        (_, Target::Id(id)) => Err(Outcome::not_found(&format!("{type_name}/{id}"))),
+        (_, Target::Matching(..)) => Err(Outcome::not_found(&format!("A {type_name} that the criterion matches"))),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::fhir::identity::self_hash;
 use crate::fhir::json::Document;
 use crate::fhir::json::Value;
 use crate::fhir::resource::kept_text;
+use crate::outcome::Outcome;
 use crate::search::condition::Condition;
 use crate::search::index::IndexEntry;
 use crate::search::index::index;
@@ -20,6 +21,8 @@ use chrono::DateTime;
 use chrono::Utc;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
 
 /// What a change row says happened: `change.operation`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,11 +156,34 @@ pub enum Op {
         content: Content,
         precondition: Precondition,
     },
+    /// A change of what is there, made on the locked row: no update is lost.
+    Patch {
+        type_number: i16,
+        target: Target,
+        edit: Edit,
+        precondition: Precondition,
+    },
     Delete {
         type_number: i16,
         target: Target,
         precondition: Precondition,
     },
+}
+
+type Make = dyn Fn(&str) -> Result<String, Outcome> + Send + Sync;
+
+/// Makes of the text of a resource the text that is to be stored in its place.
+#[derive(Clone)]
+pub struct Edit {
+    pub make: Arc<Make>,
+    /// Of the strings that it may bring as identifiers: see [`Unit::locks`].
+    pub identifier_locks: Vec<i64>,
+}
+
+impl fmt::Debug for Edit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Edit")
+    }
 }
 
 /// Operations that succeed or fail together.
@@ -290,7 +316,10 @@ pub enum Place {
 impl Op {
     pub fn type_number(&self) -> i16 {
         match self {
-            Op::Create { type_number, .. } | Op::Update { type_number, .. } | Op::Delete { type_number, .. } => *type_number,
+            Op::Create { type_number, .. }
+            | Op::Update { type_number, .. }
+            | Op::Patch { type_number, .. }
+            | Op::Delete { type_number, .. } => *type_number,
         }
     }
 
@@ -305,6 +334,7 @@ impl Op {
                     }
                 }
             },
+            Op::Patch { edit, .. } => locks.extend(&edit.identifier_locks),
             Op::Delete { .. } => {}
         }
     }
@@ -313,6 +343,10 @@ impl Op {
         match self {
             Op::Create { unless, .. } => unless.as_ref(),
             Op::Update {
+                target: Target::Matching(criteria, _),
+                ..
+            }
+            | Op::Patch {
                 target: Target::Matching(criteria, _),
                 ..
             }
@@ -351,10 +385,12 @@ impl Unit {
     /// Hashes of the resources that the unit names by id.
     pub fn hashes(&self, registry: &Registry) -> impl Iterator<Item = i64> {
         self.ops.iter().filter_map(move |op| match op {
-            Op::Update { type_number, target, .. } | Op::Delete { type_number, target, .. } => match target {
-                Target::Id(id) | Target::Matching(_, NewId::Named(id)) => Some(self_hash(registry.name_of(*type_number), id)),
-                Target::Matching(_, NewId::Free(_)) => None,
-            },
+            Op::Update { type_number, target, .. } | Op::Patch { type_number, target, .. } | Op::Delete { type_number, target, .. } => {
+                match target {
+                    Target::Id(id) | Target::Matching(_, NewId::Named(id)) => Some(self_hash(registry.name_of(*type_number), id)),
+                    Target::Matching(_, NewId::Free(_)) => None,
+                }
+            }
             Op::Create { .. } => None,
         })
     }

@@ -25,6 +25,7 @@ use crate::store::rows::Row;
 use crate::store::statements;
 use crate::store::unit::Applied;
 use crate::store::unit::Content;
+use crate::store::unit::Edit;
 use crate::store::unit::Effect;
 use crate::store::unit::Known;
 use crate::store::unit::Left;
@@ -242,11 +243,17 @@ fn decide_unit<'u>(
     let decisions = decide(&store.registry(), known, unit_index, unit)?;
     let targets = link_targets(&store.registry(), known, unit_index, unit, &decisions)?;
     let mut prepared = Vec::with_capacity(unit.ops.len());
-    for op in &unit.ops {
+    for (i, (op, decision)) in unit.ops.iter().zip(&decisions).enumerate() {
         let type_number = op.type_number();
-        prepared.push(match op {
-            Op::Create { content, .. } | Op::Update { content, .. } => Some(prepare(store, type_number, content, &targets)?),
-            Op::Delete { .. } => None,
+        prepared.push(match (op, decision) {
+            (Op::Create { content, .. } | Op::Update { content, .. }, _) => Some(prepare(store, type_number, content, &targets)?),
+            (Op::Patch { edit, .. }, Decision::Update { row, .. }) => {
+                let patched = patched(store, row, edit, &targets);
+                Some(Cow::Owned(
+                    patched.map_err(|e| unit.place_of(i).map_or(e.clone(), |place| e.at(&place)))?,
+                ))
+            }
+            (Op::Patch { .. } | Op::Delete { .. }, _) => None,
         });
     }
     let mut touched = Touched::default();
@@ -299,16 +306,26 @@ fn prepare<'c>(
         Content::Ready(prepared) => return Ok(Cow::Borrowed(prepared)),
         Content::Open(text) => text,
     };
+    linked(store, type_number, text, targets).map(Cow::Owned)
+}
+
+/// What a patch makes of a row. Errors: 422 and 413 of the patch.
+fn patched(store: &Store, row: &Row, edit: &Edit, targets: &HashMap<String, String>) -> Result<Prepared, Outcome> {
+    let text = (edit.make)(&row.to_json(&store.registry(), &store.bodies)?)?;
+    linked(store, row.type_number, &text, targets)
+}
+
+/// A resource whose links lead to their targets.
+fn linked(store: &Store, type_number: i16, text: &str, targets: &HashMap<String, String>) -> Result<Prepared, Outcome> {
     let accepted = |e| Outcome::internal(format!("an accepted text does not parse: {e}"));
     let document = Document::parse_str(text).map_err(accepted)?;
-    let prepared = match links::rewrite(document.root(), &|link, _| targets.get(link).cloned()) {
+    Ok(match links::rewrite(document.root(), &|link, _| targets.get(link).cloned()) {
         None => Prepared::new(&store.registry(), &store.bodies, type_number, document.root()),
         Some(rewritten) => {
             let document = Document::parse_str(&rewritten).map_err(accepted)?;
             Prepared::new(&store.registry(), &store.bodies, type_number, document.root())
         }
-    };
-    Ok(Cow::Owned(prepared))
+    })
 }
 
 /// Puts one decided operation into the columns to write, and says what became of it.

@@ -22,6 +22,7 @@ mod ministry;
 mod negotiation;
 mod nodes;
 mod oscuramento;
+mod patch;
 mod pertinence;
 mod privacy;
 mod races;

@@ -205,7 +205,6 @@ fn methods_that_are_not_there_answer_405_and_addresses_404() {
     let id = server.create(&patient("Rossi"));
     for (method, path) in [
         ("POST", format!("/Patient/{id}")),
-        ("PATCH", format!("/Patient/{id}")),
         ("DELETE", "/metadata".to_owned()),
         ("PUT", "/metadata".to_owned()),
         ("PUT", format!("/Patient/{id}/_history/1")),
