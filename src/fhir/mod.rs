@@ -4,10 +4,12 @@
 pub mod codice_fiscale;
 pub mod datetime;
 pub mod definitions;
+pub mod difference;
 pub mod identity;
 pub mod json;
 pub mod links;
 pub mod patch;
+pub mod meta;
 pub mod regions;
 pub mod resource;
 pub mod splice;
