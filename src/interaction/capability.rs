@@ -4,6 +4,8 @@
 use crate::clock::instant;
 use crate::fhir::definitions::model::SearchParameterKind;
 use crate::interaction::Service;
+use crate::interaction::operation;
+use crate::interaction::operation::Level;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::TypeParameters;
 use chrono::DateTime;
@@ -54,6 +56,7 @@ pub fn statement(service: &Service, started: DateTime<Utc>) -> String {
             "security": {"description": "This release does not verify tokens: it serves in development mode, on a loopback address only"},
             "resource": resources,
             "interaction": interactions(SYSTEM_INTERACTIONS),
+            "operation": operations(&[Level::System], None),
             "compartment": compartments(service),
         }],
     });
@@ -87,7 +90,7 @@ fn resource(service: &Service, of: &TypeParameters) -> Value {
         "conditionalDelete": "single",
         "referencePolicy": ["literal", "logical", "local"],
         "searchParam": parameters,
-        "operation": [{"name": "validate", "definition": "http://hl7.org/fhir/OperationDefinition/Resource-validate"}],
+        "operation": operations(&[Level::Type, Level::Instance], Some(&of.name)),
     });
     if !supported.is_empty() {
         resource["supportedProfile"] = json!(supported);
@@ -100,6 +103,14 @@ fn resource(service: &Service, of: &TypeParameters) -> Value {
         resource["searchRevInclude"] = json!(reverse);
     }
     resource
+}
+
+fn operations(levels: &[Level], type_name: Option<&str>) -> Vec<Value> {
+    let found = operation::of_level(levels, type_name);
+    found
+        .into_iter()
+        .map(|o| json!({"name": o.name, "definition": o.definition}))
+        .collect()
 }
 
 fn reverse_includes(service: &Service, target: &str) -> Vec<String> {
