@@ -23,7 +23,7 @@ pub async fn diff(service: &Service, call: &Call<'_>, input: &Input<'_>) -> Resu
     let to = stored(&to)?;
     let text = match &from {
         Some(from) => difference::patch(
-            service.store.registry.definitions,
+            service.store.registry().definitions,
             &type_name,
             stored(from)?.root(),
             to.root(),
