@@ -3,6 +3,7 @@
 
 use eds::search::cursor::Cursor;
 use eds::search::cursor::CursorKey;
+use eds::search::cursor::Place;
 use std::sync::LazyLock;
 
 /// Of another repository: nothing is sealed with it. (A fuzzer sees what is compared, and tries the seals of `KEY`.)
@@ -15,12 +16,12 @@ pub fn run(data: &[u8]) {
     assert!(OTHER_KEY.open(text, 0).is_err(), "nobody sealed it");
     let [query, how, place, byte, ..] = *data else { return };
     let key = text.get(4..).unwrap_or_default();
-    let cursor = Cursor {
-        query: i64::from(query),
+    let begins = Place {
         is_without_key: how & 1 == 1,
         keys: key.split('\n').map(|k| (!k.is_empty()).then(|| k.to_owned())).collect(),
         rid: i64::from_le_bytes([place, byte, how, query, 0, 0, 0, place]),
     };
+    let cursor = Cursor::next(None, i64::from(query), begins);
     let sealed = KEY.seal(&cursor);
     assert_eq!(KEY.open(&sealed, cursor.query).as_ref(), Ok(&cursor));
     assert!(KEY.open(&sealed, cursor.query + 1).is_err(), "it is of another query");

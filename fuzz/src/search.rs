@@ -3,7 +3,7 @@
 use eds::fhir::definitions::definitions;
 use eds::policy::Policy;
 use eds::search::compile::Compiler;
-use eds::search::cursor::Cursor;
+use eds::search::cursor::Place;
 use eds::search::page;
 use eds::search::page::PageRead;
 use eds::search::parameters::Registry;
@@ -32,6 +32,7 @@ pub fn run(data: &[u8]) {
         page_entries_max: 1_000,
         includes_max: 1_000,
         total_default: Total::None,
+        named_queries: Vec::new(),
         base_url: "http://localhost/fhir".to_owned(),
     };
     let pairs = eds::interaction::pairs(query);
@@ -73,8 +74,7 @@ fn compile(query: &Query) {
         if let (Some(code), Some(true)) = (query.code, query.sort.first().map(|s| s.is_descending)) {
             check(&first.sql_by_code(code, first.ends_at(), columns));
         }
-        let cursor = Cursor {
-            query: 0,
+        let cursor = Place {
             is_without_key: false,
             keys: first.sort().iter().map(|_| Some("0".to_owned())).collect(),
             rid: 1,

@@ -16,6 +16,7 @@ use crate::interaction::Service;
 use crate::outcome::Outcome;
 use crate::policy::Policy;
 use crate::search::cursor::CursorKey;
+use crate::search::named::NamedQuery;
 use crate::search::parameters::Registry;
 use crate::search::parse::Limits;
 use crate::search::parse::Total;
@@ -143,7 +144,16 @@ fn limits(config: &Config) -> Limits {
             config::sections::Total::Estimate => Total::Estimate,
             config::sections::Total::Accurate => Total::Accurate,
         },
+        named_queries: config.search.named_queries.iter().map(named_query).collect(),
         base_url,
+    }
+}
+
+fn named_query(query: &config::sections::NamedQuery) -> NamedQuery {
+    NamedQuery {
+        name: query.name.clone(),
+        type_name: query.type_name.clone(),
+        search: query.search.clone(),
     }
 }
 

@@ -100,6 +100,18 @@ pub struct Search {
     pub parameters_max: usize,
     pub values_max: usize,
     pub total_default: Total,
+    pub named_queries: Vec<NamedQuery>,
+}
+
+/// A search that the operator has written down, for `_query`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedQuery {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// Parameters as a URL has them, not percent-encoded; `{name}` stands for the value of the query's own parameter.
+    pub search: String,
 }
 
 /// A value of `_total`.

@@ -13,8 +13,10 @@ use crate::http::codec::plain_response;
 use crate::http::codec::read_response;
 use crate::http::codec::write_response;
 use crate::interaction::history;
+use crate::interaction::pairs;
 use crate::interaction::read as reading;
 use crate::interaction::search as searching;
+use crate::interaction::search::Scope;
 use crate::interaction::transaction::transaction as carry_out;
 use crate::interaction::transaction_answer::Return;
 use crate::interaction::transaction_read::precondition;
@@ -106,59 +108,60 @@ pub async fn conditional_delete(gateway: Data<Gateway>, request: HttpRequest, pa
 }
 
 pub async fn search(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>) -> HttpResponse {
-    let run = async {
-        check_accept(&request)?;
-        let base = base(&gateway, &request);
-        let reply = searching::search(&gateway.service, &base, &path, request.query_string(), None, handling(&request)).await?;
-        Ok(read_response(&request, reply))
-    };
-    answer(gateway.admitted(run).await)
+    searched(&gateway, &request, Scope::Type(&path), None).await
 }
 
-/// `POST [type]/_search`: the parameters of the form and of the URL together.
 pub async fn search_by_post(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>, body: Body) -> HttpResponse {
-    let run = async {
-        check_accept(&request)?;
-        let kind = header(&request, "content-type").unwrap_or("");
-        if !kind.starts_with("application/x-www-form-urlencoded") {
-            let text = "POST _search takes a form: Content-Type: application/x-www-form-urlencoded";
-            return Err(Outcome::new(Category::UnsupportedMediaType, "not-supported", text));
-        }
-        let body = codec::read_body(body)?;
-        let form = std::str::from_utf8(&body).map_err(|_| Outcome::invalid("The form is not UTF-8"))?;
-        let both = [request.query_string(), form.trim()]
-            .iter()
-            .filter(|q| !q.is_empty())
-            .copied()
-            .collect::<Vec<_>>()
-            .join("&");
-        let base = base(&gateway, &request);
-        Ok(read_response(
-            &request,
-            searching::search(&gateway.service, &base, &path, &both, None, handling(&request)).await?,
-        ))
-    };
-    answer(gateway.admitted(run).await)
+    searched(&gateway, &request, Scope::Type(&path), Some(body)).await
+}
+
+pub async fn search_system(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
+    searched(&gateway, &request, Scope::System, None).await
+}
+
+pub async fn search_system_by_post(gateway: Data<Gateway>, request: HttpRequest, body: Body) -> HttpResponse {
+    searched(&gateway, &request, Scope::System, Some(body)).await
 }
 
 pub async fn search_compartment(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String, String)>) -> HttpResponse {
+    searched(&gateway, &request, compartment(&path), None).await
+}
+
+pub async fn search_compartment_by_post(
+    gateway: Data<Gateway>,
+    request: HttpRequest,
+    path: Path<(String, String, String)>,
+    body: Body,
+) -> HttpResponse {
+    searched(&gateway, &request, compartment(&path), Some(body)).await
+}
+
+fn compartment((code, id, type_name): &(String, String, String)) -> Scope<'_> {
+    Scope::Compartment { code, id, type_name }
+}
+
+/// A search by the parameters of the URL, and of the form that came by `POST _search`.
+async fn searched(gateway: &Gateway, request: &HttpRequest, scope: Scope<'_>, form: Option<Body>) -> HttpResponse {
     let run = async {
-        check_accept(&request)?;
-        let (compartment, id, type_name) = path.into_inner();
-        let base = base(&gateway, &request);
-        let within = Some((compartment.as_str(), id.as_str()));
-        Ok(read_response(
-            &request,
-            searching::search(
-                &gateway.service,
-                &base,
-                &type_name,
-                request.query_string(),
-                within,
-                handling(&request),
-            )
-            .await?,
-        ))
+        check_accept(request)?;
+        let mut query = request.query_string().to_owned();
+        if let Some(form) = form {
+            let kind = header(request, "content-type").unwrap_or("");
+            if !kind.starts_with("application/x-www-form-urlencoded") {
+                let text = "POST _search takes a form: Content-Type: application/x-www-form-urlencoded";
+                return Err(Outcome::new(Category::UnsupportedMediaType, "not-supported", text));
+            }
+            let form = codec::read_body(form)?;
+            let form = std::str::from_utf8(&form).map_err(|_| Outcome::invalid("The form is not UTF-8"))?;
+            query = [query.as_str(), form.trim()]
+                .into_iter()
+                .filter(|q| !q.is_empty())
+                .collect::<Vec<_>>()
+                .join("&");
+        }
+        let base = base(gateway, request);
+        let reply = searching::search(&gateway.service, &base, scope, &query, handling(request)).await?;
+        Ok(read_response(request, reply))
     };
     answer(gateway.admitted(run).await)
 }
@@ -207,6 +210,40 @@ pub async fn system_history(gateway: Data<Gateway>, request: HttpRequest) -> Htt
         check_accept(&request)?;
         let reply = history::changes(&gateway.service, &base(&gateway, &request), None, request.query_string()).await?;
         Ok(read_response(&request, reply))
+    };
+    answer(gateway.admitted(run).await)
+}
+
+pub async fn validate(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>, body: Body) -> HttpResponse {
+    let run = async { run_validation(&gateway, &request, &path, body) };
+    answer(gateway.admitted(run).await)
+}
+
+pub async fn validate_instance(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String)>, body: Body) -> HttpResponse {
+    let run = async { run_validation(&gateway, &request, &path.0, body) };
+    answer(gateway.admitted(run).await)
+}
+
+fn run_validation(gateway: &Gateway, request: &HttpRequest, type_name: &str, body: Body) -> Answer {
+    check_accept(request)?;
+    let body = json_body(request, body)?;
+    let profile = pairs(request.query_string())
+        .into_iter()
+        .find(|(name, _)| name == "profile")
+        .map(|(_, value)| value);
+    let reply = writing::validate(&gateway.service, type_name, &body, profile.as_deref())?;
+    Ok(plain_response(reply.body.unwrap_or_default()))
+}
+
+/// `GET $changes?region=120&after=0`: a region's stream, for those who pull.
+pub async fn region_changes(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
+    let run = async {
+        check_accept(&request)?;
+        let body = gateway
+            .delivery
+            .changes(&gateway.service, &base(&gateway, &request), &pairs(request.query_string()))
+            .await?;
+        Ok(plain_response(body))
     };
     answer(gateway.admitted(run).await)
 }

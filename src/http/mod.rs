@@ -1,5 +1,5 @@
-//! HTTP: the only place that knows actix. This file is the table of routes; `fhir.rs` has the handlers of FHIR, `operation.rs` those of its
-//! operations (whose table is `interaction::operation`), `eds.rs` those of the EDS services, `codec.rs` what turns requests and replies into each other, `observe.rs` the log line and the metrics of each request.
+//! HTTP: the only place that knows actix. This file is the table of routes; `fhir.rs` has the handlers of FHIR, `eds.rs` those of the
+//! EDS services, `codec.rs` what turns requests and replies into each other, `observe.rs` the log line and the metrics of each request.
 
 pub mod admission;
 pub mod codec;
@@ -7,7 +7,6 @@ pub mod eds;
 pub mod fhir;
 pub mod metrics;
 pub mod observe;
-pub mod operation;
 pub mod patch;
 pub mod regions;
 
@@ -137,18 +136,19 @@ fn routes(config: &mut web::ServiceConfig) {
 /// Fixed names stand before the patterns that would take them.
 fn fhir_routes(config: &mut web::ServiceConfig) {
     config
-        .service(resource("").route(web::post().to(fhir::transaction)))
-        .service(resource("/").route(web::post().to(fhir::transaction)))
+        .service(system(""))
+        .service(system("/"))
+        .service(resource("/_search").route(web::post().to(fhir::search_system_by_post)))
         .service(resource("/metadata").route(web::get().to(fhir::metadata)))
         .service(resource("/_history").route(web::get().to(fhir::system_history)))
-        .service(web::resource("/{operation:\\$[^/]*}").to(operation::on_system))
+        .service(resource("/$changes").route(web::get().to(fhir::region_changes)))
         .service(resource("/{type}/_search").route(web::post().to(fhir::search_by_post)))
         .service(resource("/{type}/_history").route(web::get().to(fhir::type_history)))
-        .service(web::resource("/{type}/{operation:\\$[^/]*}").to(operation::on_type))
+        .service(resource("/{type}/$validate").route(web::post().to(fhir::validate)))
         .service(resource("/{type}/{id}/_history/{version}").route(web::get().to(fhir::vread)))
         .service(resource("/{type}/{id}/_history").route(web::get().to(fhir::instance_history)))
-        .service(web::resource("/{type}/{id}/{operation:\\$[^/]*}").to(operation::on_instance))
-        .service(web::resource("/{type}/{id}/_history/{version}/{operation:\\$[^/]*}").to(operation::on_version))
+        .service(resource("/{type}/{id}/$validate").route(web::post().to(fhir::validate_instance)))
+        .service(resource("/{compartment}/{id}/{type}/_search").route(web::post().to(fhir::search_compartment_by_post)))
         .service(resource("/{compartment}/{id}/{type}").route(web::get().to(fhir::search_compartment)))
         .service(
             resource("/{type}/{id}")
@@ -191,6 +191,13 @@ fn eds_routes(config: &mut web::ServiceConfig) {
                 .route(web::get().to(eds::workflow_status))
                 .default_service(web::to(eds::method_not_allowed)),
         );
+}
+
+/// The base itself: a Bundle to carry out, or a search on all types.
+fn system(path: &str) -> actix_web::Resource {
+    resource(path)
+        .route(web::get().to(fhir::search_system))
+        .route(web::post().to(fhir::transaction))
 }
 
 /// A resource whose other methods answer 405 with an OperationOutcome.

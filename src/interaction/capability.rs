@@ -4,8 +4,6 @@
 use crate::clock::instant;
 use crate::fhir::definitions::model::SearchParameterKind;
 use crate::interaction::Service;
-use crate::interaction::operation;
-use crate::interaction::operation::Level;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::TypeParameters;
 use chrono::DateTime;
@@ -25,7 +23,33 @@ const TYPE_INTERACTIONS: &[&str] = &[
     "create",
     "search-type",
 ];
-const SYSTEM_INTERACTIONS: &[&str] = &["transaction", "batch", "history-system"];
+const SYSTEM_INTERACTIONS: &[&str] = &["transaction", "batch", "history-system", "search-system"];
+
+/// What a client might look for and does not find; told in the statement.
+const NOT_SUPPORTED: &[&str] = &[
+    "XML",
+    "_text",
+    "_content",
+    "functional lists ($current-...)",
+    "_contained",
+    "near",
+    "composites of repeating elements",
+    "token modifiers :text :in :not-in :above :below :of-type",
+];
+/// Search parameters that are no element of a resource: they stand in every search.
+const SEARCH_PARAMETERS: &[(&str, &str, &str)] = &[
+    (
+        "_filter",
+        "special",
+        "An expression, see <https://hl7.org/fhir/R4/search_filter.html>",
+    ),
+    ("_list", "special", "What a stored List names"),
+    (
+        "_type",
+        "special",
+        "The types of a search on the system, or on all (*) of a compartment",
+    ),
+];
 
 /// The statement as JSON text, with `{base}` where the address of FHIR belongs. That it is one to others too is tested with the types of an
 /// independent library.
@@ -50,17 +74,28 @@ pub fn statement(service: &Service, started: DateTime<Utc>) -> String {
         "patchFormat": ["application/json-patch+json", "application/fhir+json"],
         "rest": [{
             "mode": "server",
-            "documentation": "Unknown search parameters are refused (Prefer: handling=lenient reports them instead). Not supported yet: XML, search \
-                on the whole repository, _text, _content, _filter, _list, _query, _contained, near, composites of repeating elements, token modifiers \
-                :text :in :not-in :above :below :of-type. _history has _count and _since.",
+            "documentation": documentation(service),
             "security": {"description": "This release does not verify tokens: it serves in development mode, on a loopback address only"},
             "resource": resources,
+            "searchParam": SEARCH_PARAMETERS.iter().map(|(name, kind, text)| json!({"name": name, "type": kind, "documentation": text})).collect::<Vec<_>>(),
             "interaction": interactions(SYSTEM_INTERACTIONS),
-            "operation": operations(&[Level::System], None),
             "compartment": compartments(service),
         }],
     });
     statement.to_string()
+}
+
+fn documentation(service: &Service) -> String {
+    let named = service.limits.named_queries.iter().map(|query| {
+        let parameters = query.parameters().join(", ");
+        format!(" {} on {} ({parameters})", query.name, query.type_name)
+    });
+    let named: Vec<String> = named.collect();
+    format!(
+        "Unknown search parameters are refused (Prefer: handling=lenient reports them instead). Not supported yet: {}. Named queries (_query):{}.",
+        NOT_SUPPORTED.join(", "),
+        if named.is_empty() { " none".to_owned() } else { named.join(",") }
+    )
 }
 
 fn resource(service: &Service, of: &TypeParameters) -> Value {
@@ -90,7 +125,7 @@ fn resource(service: &Service, of: &TypeParameters) -> Value {
         "conditionalDelete": "single",
         "referencePolicy": ["literal", "logical", "local"],
         "searchParam": parameters,
-        "operation": operations(&[Level::Type, Level::Instance], Some(&of.name)),
+        "operation": [{"name": "validate", "definition": "http://hl7.org/fhir/OperationDefinition/Resource-validate"}],
     });
     if !supported.is_empty() {
         resource["supportedProfile"] = json!(supported);
@@ -103,14 +138,6 @@ fn resource(service: &Service, of: &TypeParameters) -> Value {
         resource["searchRevInclude"] = json!(reverse);
     }
     resource
-}
-
-fn operations(levels: &[Level], type_name: Option<&str>) -> Vec<Value> {
-    let found = operation::of_level(levels, type_name);
-    found
-        .into_iter()
-        .map(|o| json!({"name": o.name, "definition": o.definition}))
-        .collect()
 }
 
 fn reverse_includes(service: &Service, target: &str) -> Vec<String> {

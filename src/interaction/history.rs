@@ -64,6 +64,7 @@ fn parameters(service: &Service, path: &str, query: &str) -> Result<Page, Outcom
                 page.before = service
                     .cursor_key
                     .open(&value, crate::fhir::identity::hash(&["history", path]))?
+                    .place
                     .rid
             }
             "_format" | "_pretty" => {}
@@ -89,12 +90,7 @@ fn bundle(service: &Service, base: &str, path: &str, page: &Page, mut entries: V
         page.count
     );
     if let Some(place) = next {
-        let cursor = Cursor {
-            query: crate::fhir::identity::hash(&["history", path]),
-            is_without_key: false,
-            keys: Vec::new(),
-            rid: place,
-        };
+        let cursor = Cursor::at(crate::fhir::identity::hash(&["history", path]), place);
         let _ = write!(
             out,
             ",{{\"relation\":\"next\",\"url\":\"{base}/{path}?_count={}{since}&_cursor={}\"}}",

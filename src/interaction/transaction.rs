@@ -11,6 +11,7 @@ use crate::interaction::parse_json;
 use crate::interaction::patch;
 use crate::interaction::read;
 use crate::interaction::search;
+use crate::interaction::search::Scope;
 use crate::interaction::transaction_answer::Answer;
 use crate::interaction::transaction_answer::Return;
 use crate::interaction::transaction_answer::answer_bundle;
@@ -129,15 +130,8 @@ async fn get(service: &Service, base: &str, entry: &Entry<'_>, handling: Handlin
         (Some(id), Some((_, version))) => read::vread(service, &entry.type_name, id, version).await,
         (Some(id), None) => read::read(service, &entry.type_name, id).await,
         (None, _) => {
-            search::search(
-                service,
-                base,
-                &entry.type_name,
-                entry.query.as_deref().unwrap_or(""),
-                None,
-                handling,
-            )
-            .await
+            let query = entry.query.as_deref().unwrap_or("");
+            search::search(service, base, Scope::Type(&entry.type_name), query, handling).await
         }
     }
 }

@@ -35,6 +35,10 @@ pub enum Condition {
     Quantity(QuantityCondition),
     /// A normalised string that begins with this.
     StringStart(Vec<i32>, String),
+    /// A normalised string that is this.
+    StringEquals(Vec<i32>, String),
+    /// A normalised string that ends with this.
+    StringEnd(Vec<i32>, String),
     /// A normalised string that contains this.
     StringPart(Vec<i32>, String),
     /// None of these bits of `present` is set.

@@ -12,15 +12,59 @@ use serde::Serialize;
 
 const NONCE_BYTES: usize = 12;
 
-/// The last row of a page, in the terms of the page's order.
+/// How many earlier pages a cursor leads back to, at most: it stands in an address.
+const EARLIER_MAX: usize = 8;
+
+/// The last row of a page, in the terms of the page's order: the next page begins after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cursor {
-    /// Hash of the query that the cursor continues.
-    pub query: i64,
+pub struct Place {
     /// The rows with a first sort key are all shown; those without follow.
     pub is_without_key: bool,
     pub keys: Vec<Option<String>>,
     pub rid: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Hash of the query that the cursor continues.
+    pub query: i64,
+    pub place: Place,
+    /// Where the pages before this one begin, the nearest last; `None` is the first page.
+    pub earlier: Vec<Option<Place>>,
+}
+
+impl Cursor {
+    /// A cursor of rows that have no keys: after this row.
+    pub fn at(query: i64, rid: i64) -> Cursor {
+        let place = Place {
+            is_without_key: false,
+            keys: Vec::new(),
+            rid,
+        };
+        Cursor {
+            query,
+            place,
+            earlier: Vec::new(),
+        }
+    }
+
+    /// The cursor of the page that begins at `place` and follows the page of `this`.
+    pub fn next(this: Option<&Cursor>, query: i64, place: Place) -> Cursor {
+        let mut earlier = this.map(|c| c.earlier.clone()).unwrap_or_default();
+        earlier.push(this.map(|c| c.place.clone()));
+        earlier.drain(..earlier.len().saturating_sub(EARLIER_MAX));
+        Cursor { query, place, earlier }
+    }
+
+    /// The page before this one: `None` when no more of the way is known, `Some(None)` for the first page.
+    pub fn previous(&self) -> Option<Option<Cursor>> {
+        let (place, earlier) = self.earlier.split_last()?;
+        Some(place.clone().map(|place| Cursor {
+            query: self.query,
+            place,
+            earlier: earlier.to_vec(),
+        }))
+    }
 }
 
 /// Seals and opens cursors with the repository's key.
@@ -60,14 +104,36 @@ impl CursorKey {
 mod tests {
     use super::*;
 
+    fn place(rid: i64) -> Place {
+        Place {
+            is_without_key: false,
+            keys: vec![Some("a".into()), None],
+            rid,
+        }
+    }
+
+    #[test]
+    fn a_cursor_leads_back_over_a_few_pages() {
+        let second = Cursor::next(None, 5, place(2));
+        let third = Cursor::next(Some(&second), 5, place(3));
+        assert_eq!(third.previous(), Some(Some(second.clone())));
+        assert_eq!(second.previous(), Some(None));
+        let deep = (4..100).fold(third, |cursor, rid| Cursor::next(Some(&cursor), 5, place(rid)));
+        let mut back = deep;
+        for rid in (91..99).rev() {
+            back = back.previous().expect("known").expect("not the first");
+            assert_eq!(back.place, place(rid));
+        }
+        assert_eq!(back.previous(), None);
+    }
+
     #[test]
     fn a_cursor_opens_only_whole_and_for_its_own_query() {
         let key = CursorKey::new(&[7; 32]).expect("key");
         let cursor = Cursor {
             query: 5,
-            is_without_key: false,
-            keys: vec![Some("a".into()), None],
-            rid: 42,
+            place: place(42),
+            earlier: vec![None],
         };
         let sealed = key.seal(&cursor);
         assert_eq!(key.open(&sealed, 5), Ok(cursor));

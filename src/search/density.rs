@@ -129,7 +129,7 @@ impl Density {
             Condition::Any(conditions) => conditions.iter().map(|c| self.rows_of(c)).sum(),
             Condition::Terms(terms) => terms.iter().map(|term| self.rows_of_term(*term)).sum(),
             Condition::Ids(hashes) => hashes.len() as f64,
-            Condition::StringStart(_, text) => self.strings.rows_of_prefix(text),
+            Condition::StringEquals(_, text) | Condition::StringStart(_, text) => self.strings.rows_of_prefix(text),
             Condition::Chain(_, inner) => self.rows_of(inner) * TARGET,
             Condition::Has(_, inner) => self.rows_of(inner),
             // No index, or one whose ranges are known to the planner alone.
@@ -138,6 +138,7 @@ impl Density {
             | Condition::Date(..)
             | Condition::LastUpdated(..)
             | Condition::Quantity(_)
+            | Condition::StringEnd(..)
             | Condition::StringPart(..)
             | Condition::Missing(_) => f64::INFINITY,
         }
@@ -151,6 +152,7 @@ fn may_be_rare(condition: &Condition) -> bool {
         Condition::Date(..)
         | Condition::LastUpdated(..)
         | Condition::Quantity(_)
+        | Condition::StringEnd(..)
         | Condition::StringPart(..)
         | Condition::Has(..)
         | Condition::Chain(..) => true,

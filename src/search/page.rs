@@ -8,7 +8,7 @@ use crate::search::compile::Compiler;
 use crate::search::compile::WIDE;
 use crate::search::condition::Condition;
 use crate::search::condition::Prefix;
-use crate::search::cursor::Cursor;
+use crate::search::cursor::Place;
 use crate::search::parse::Query;
 use crate::search::parse::Sort;
 use crate::search::parse::SortKey;
@@ -49,7 +49,7 @@ pub struct PageRead<'q> {
     pub policy: Policy,
     pub query: &'q Query,
     pub part: Part,
-    pub after: Option<&'q Cursor>,
+    pub after: Option<&'q Place>,
     pub limit: usize,
 }
 
@@ -314,7 +314,7 @@ fn key(alias: &str, sort: &Sort) -> Key {
 }
 
 /// Rows that come after the cursor: equal in the first keys and later in the next, or equal in all and an older row.
-fn push_after(sql: &mut Sql, alias: &str, keys: &[Key], cursor: &Cursor, is_first_present: bool) {
+pub fn push_after(sql: &mut Sql, alias: &str, keys: &[Key], cursor: &Place, is_first_present: bool) {
     sql.push("(");
     if is_first_present {
         // Lets the index begin at the cursor instead of reading all that came before.

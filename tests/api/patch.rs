@@ -144,7 +144,11 @@ fn what_cannot_be_patched_is_refused_and_stays_as_it_was() {
             "children() is not supported",
         ),
         (replace("Observation.status", json!({"valueString": "nosuch"})), 422, "status"),
-        (replace("Observation.value.value", json!({"valueString": "much"})), 422, "expected a number"),
+        (
+            replace("Observation.value.value", json!({"valueString": "much"})),
+            422,
+            "expected a number",
+        ),
         (
             replace("Observation.id", json!({"valueId": "another"})),
             422,

@@ -207,7 +207,8 @@ fn pages_stay_in_place_while_another_writes() {
     let world = World::new();
     let body = |text: String| json!({"resourceType": "Basic", "code": {"text": text}, "created": "2024-01-01"});
     let names: Vec<String> = (0..60).map(|i| format!("n{i:02}")).collect();
-    world.load(names.iter().map(|n| (n.as_str(), body("x".to_owned()))).collect());
+    let passing: Vec<String> = (0..60).map(|i| format!("p{i:02}")).collect();
+    world.load(names.iter().chain(&passing).map(|n| (n.as_str(), body("x".to_owned()))).collect());
     for sort in ["", "&_sort=created", "&_sort=-_id", "&_sort=_id"] {
         let is_over = AtomicBool::new(false);
         let seen = std::thread::scope(|scope| {
@@ -219,6 +220,12 @@ fn pages_stay_in_place_while_another_writes() {
                     world
                         .put(&names[(round * 7) % names.len()], body(format!("{sort} {round}")))
                         .expect(200);
+                    // What is deleted and comes again may be on a page or not: the others stay.
+                    let name = &passing[(round * 11) % passing.len()];
+                    match round % 2 {
+                        0 => drop(world.server.delete(&format!("/Basic/{}-{name}", world.tag)).expect(204)),
+                        _ => drop(world.put(name, body(format!("again {round}")))),
+                    }
                     world
                         .put(&format!("new{sort}{round}").replace(['&', '_', '='], ""), body("new".to_owned()))
                         .expect(201);
@@ -231,7 +238,59 @@ fn pages_stay_in_place_while_another_writes() {
         for name in &names {
             assert_eq!(seen.iter().filter(|n| *n == name).count(), 1, "{name} {sort}");
         }
+        for name in &passing {
+            assert!(seen.iter().filter(|n| *n == name).count() <= 1, "{name} {sort}");
+        }
     }
+}
+
+#[test]
+fn pages_link_to_themselves_to_the_first_and_back_over_a_few_pages() {
+    let world = World::new();
+    let resources: Vec<(String, Value)> = (0..24)
+        .map(|i| {
+            (
+                format!("n{i:02}"),
+                json!({"resourceType": "Basic", "code": {"text": "x"}, "created": format!("20{i:02}")}),
+            )
+        })
+        .collect();
+    world.load(resources.iter().map(|(name, r)| (name.as_str(), r.clone())).collect());
+    for sort in ["", "&_sort=created", "&_sort=-created", "&_sort=-_id"] {
+        let first = world.search(&format!("Basic?_count=2{sort}")).expect(200).json();
+        assert_eq!(link(&first, "previous"), None);
+        let mut pages = vec![first];
+        while let Some(next) = link(&pages[pages.len() - 1], "next") {
+            pages.push(follow(world.server, &next));
+        }
+        assert_eq!(pages.len(), 12);
+        let shown = |page: &Value| world.names(page, "match");
+        for page in &pages {
+            assert_eq!(
+                shown(&follow(world.server, &link(page, "self").unwrap())),
+                shown(page),
+                "self {sort}"
+            );
+            assert_eq!(
+                shown(&follow(world.server, &link(page, "first").unwrap())),
+                shown(&pages[0]),
+                "first {sort}"
+            );
+        }
+        let mut page = pages[11].clone();
+        for earlier in pages[3..11].iter().rev() {
+            page = follow(world.server, &link(&page, "previous").unwrap());
+            assert_eq!(shown(&page), shown(earlier), "back {sort}");
+        }
+        assert_eq!(link(&page, "previous"), None, "a cursor leads back eight pages");
+        let second = follow(world.server, &link(&pages[0], "next").unwrap());
+        assert_eq!(shown(&follow(world.server, &link(&second, "previous").unwrap())), shown(&pages[0]));
+        // From where the way back ends it goes on as from anywhere.
+        let on = follow(world.server, &link(&page, "next").unwrap());
+        assert_eq!(shown(&on), shown(&pages[4]));
+    }
+    let single = world.search("Basic?_count=100").expect(200).json();
+    assert_eq!(single["link"].as_array().unwrap().len(), 1, "one page has no way");
 }
 
 #[test]

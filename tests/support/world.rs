@@ -119,7 +119,8 @@ impl World {
     pub fn check(&self, cases: &[(&str, &[&str])]) {
         let mut wrong = Vec::new();
         for (search, expected) in cases {
-            let answer = self.search(&format!("{search}&_count=1000"));
+            let separator = if search.contains('?') { '&' } else { '?' };
+            let answer = self.search(&format!("{search}{separator}_count=1000"));
             let mut names = match answer.status {
                 200 => self.names(&answer.json(), "match"),
                 _ => vec![format!("{} {}", answer.status, answer.text())],

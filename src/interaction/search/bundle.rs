@@ -9,6 +9,7 @@ use crate::outcome::Issue;
 use crate::outcome::Outcome;
 use crate::outcome::Severity;
 use crate::outcome::operation_outcome;
+use crate::search::cursor::Cursor;
 use crate::search::parse::Query;
 use crate::store::read::Found;
 use std::fmt::Write;
@@ -34,10 +35,19 @@ pub fn bundle(
         let _ = write!(out, ",\"total\":{total}");
     }
     out.push_str(",\"link\":[");
-    push_link(&mut out, base, path, query, "self", None);
+    let seal = |cursor: &Cursor| service.cursor_key.seal(cursor);
+    push_link(&mut out, base, path, query, "self", query.cursor.clone());
+    if query.cursor.is_some() || page.next.is_some() {
+        out.push(',');
+        push_link(&mut out, base, path, query, "first", None);
+    }
+    if let Some(cursor) = &page.previous {
+        out.push(',');
+        push_link(&mut out, base, path, query, "previous", cursor.as_ref().map(seal));
+    }
     if let Some(cursor) = &page.next {
         out.push(',');
-        push_link(&mut out, base, path, query, "next", Some(&service.cursor_key.seal(cursor)));
+        push_link(&mut out, base, path, query, "next", Some(seal(cursor)));
     }
     out.push(']');
     let mut separator = ",\"entry\":[";
@@ -95,11 +105,11 @@ pub fn remarks(service: &Service, query: &Query, is_cut: bool) -> Vec<Issue> {
     remarks
 }
 
-pub fn push_link(out: &mut String, base: &str, path: &str, query: &Query, relation: &str, cursor: Option<&str>) {
+pub fn push_link(out: &mut String, base: &str, path: &str, query: &Query, relation: &str, cursor: Option<String>) {
     let mut parameters = form_urlencoded::Serializer::new(String::new());
     parameters.extend_pairs(query.used.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     if let Some(cursor) = cursor {
-        parameters.append_pair("_cursor", cursor);
+        parameters.append_pair("_cursor", &cursor);
     }
     let parameters = parameters.finish();
     let question = if parameters.is_empty() { "" } else { "?" };

@@ -53,32 +53,37 @@ pub async fn included(service: &Service, query: &Query, matches: &[Found]) -> Re
     Ok((included, is_cut))
 }
 
-pub fn include_condition(service: &Service, include: &Include, sources: &[&Found]) -> Result<Option<Condition>, Outcome> {
-    let registry = &service.store.registry();
-    let type_condition = |name: &str| registry.number_of(name).map(|number| Condition::Terms(vec![type_term(number)]));
+fn include_condition(service: &Service, include: &Include, sources: &[&Found]) -> Result<Option<Condition>, Outcome> {
+    let registry = service.store.registry();
+    let name_of = |found: &Found| registry.name_of(found.row.type_number);
     if include.is_reverse {
-        let targets = sources.iter().filter(|f| {
-            include
-                .target_type
-                .as_deref()
-                .is_none_or(|t| registry.name_of(f.row.type_number) == t)
-        });
-        let hashes: Vec<i64> = targets.map(|f| self_hash(registry.name_of(f.row.type_number), &f.row.id)).collect();
-        let terms: Vec<i64> = hashes
-            .iter()
-            .flat_map(|hash| include.salts.iter().map(|salt| reference_term(*salt, *hash)))
-            .collect();
+        let mut terms = Vec::new();
+        for found in sources {
+            let name = name_of(found);
+            if include.target_type.as_deref().is_some_and(|target| target != name) {
+                continue;
+            }
+            let hash = self_hash(name, &found.row.id);
+            let links = include
+                .links
+                .iter()
+                .filter(|link| link.targets.is_empty() || link.targets.iter().any(|target| target == name));
+            terms.extend(links.flat_map(|link| &link.salts).map(|salt| reference_term(*salt, hash)));
+        }
         return Ok((!terms.is_empty()).then_some(Condition::Terms(terms)));
     }
-    let of_type = sources
-        .iter()
-        .filter(|f| registry.name_of(f.row.type_number) == include.source_type);
-    let hashes: Vec<i64> = of_type
-        .flat_map(|f| f.references.iter().flat_map(|r| include.salts.iter().map(move |salt| r ^ salt)))
-        .collect();
+    let mut hashes = Vec::new();
+    for found in sources {
+        let name = name_of(found);
+        let links = include.links.iter().filter(|link| link.source_type == name);
+        for salt in links.flat_map(|link| &link.salts) {
+            hashes.extend(found.references.iter().map(|reference| reference ^ salt));
+        }
+    }
     if hashes.is_empty() {
         return Ok(None);
     }
+    let type_condition = |name: &str| registry.number_of(name).map(|number| Condition::Terms(vec![type_term(number)]));
     let mut conditions = vec![Condition::Ids(hashes)];
     conditions.extend(include.target_type.as_deref().and_then(type_condition));
     Ok(Some(Condition::all(conditions)))

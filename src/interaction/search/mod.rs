@@ -1,5 +1,5 @@
-//! FHIR search on a type, and compartment search. Spec: <https://hl7.org/fhir/R4/http.html#search>, <https://hl7.org/fhir/R4/compartmentdefinition.html>.
-//! Not supported: search on the whole repository at once.
+//! FHIR search on a type, on several, on the whole system, and within a compartment.
+//! Spec: <https://hl7.org/fhir/R4/http.html#search>, <https://hl7.org/fhir/R4/compartmentdefinition.html>.
 
 pub mod bundle;
 pub mod compartment;
@@ -12,12 +12,15 @@ use crate::interaction::Reply;
 use crate::interaction::Service;
 use crate::interaction::pairs;
 use crate::interaction::search::bundle::bundle;
-use crate::interaction::search::compartment::compartment_condition;
 use crate::interaction::search::include::included;
 use crate::interaction::search::page::Page;
 use crate::interaction::search::page::matches;
+use crate::interaction::search::page::matches_of_types;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
+use crate::search::named;
+use crate::search::parameters::Registry;
+use crate::search::parameters::TypeParameters;
 use crate::search::parse::Handling;
 use crate::search::parse::Parser;
 use crate::search::parse::Query;
@@ -25,43 +28,124 @@ use crate::search::parse::Summary;
 use crate::search::parse::Total;
 use crate::store::read;
 
-/// `GET [type]?[parameters]`, or within a compartment (`Patient`, id).
-pub async fn search(
-    service: &Service,
-    base: &str,
-    type_name: &str,
-    query: &str,
-    compartment: Option<(&str, &str)>,
-    handling: Handling,
-) -> Result<Reply, Outcome> {
+/// What is searched.
+#[derive(Debug, Clone, Copy)]
+pub enum Scope<'a> {
+    /// `[type]`
+    Type(&'a str),
+    /// All types, or those that `_type` names.
+    System,
+    /// `[compartment]/[id]/[type]`; the type `*` stands for all of the compartment.
+    Compartment { code: &'a str, id: &'a str, type_name: &'a str },
+}
+
+impl Scope<'_> {
+    /// Its address, below the base.
+    fn path(&self) -> String {
+        match self {
+            Scope::Type(name) => (*name).to_owned(),
+            Scope::System => String::new(),
+            Scope::Compartment { code, id, type_name } => format!("{code}/{id}/{type_name}"),
+        }
+    }
+}
+
+/// `GET [base]/[scope]?[parameters]`.
+pub async fn search(service: &Service, base: &str, scope: Scope<'_>, query: &str, handling: Handling) -> Result<Reply, Outcome> {
+    let registry = service.store.registry();
     let parser = Parser {
-        registry: &service.store.registry(),
+        registry: &registry,
         limits: &service.limits,
         handling,
         base,
     };
-    let mut query = parser.query(type_name, &pairs(query))?;
-    let mut path = type_name.to_owned();
-    if let Some((code, id)) = compartment {
-        let condition = compartment_condition(service, type_name, code, id)?;
-        query.condition = Condition::All(vec![query.condition, condition]);
-        path = format!("{code}/{id}/{type_name}");
+    let mut pairs = pairs(query);
+    let mut of_type = Vec::new();
+    if !matches!(scope, Scope::Type(_)) {
+        of_type = pairs.extract_if(.., |(name, _)| name == "_type").collect();
     }
-    let total = total(service, &query).await?;
-    let fetched = match query.summary == Summary::Count || query.count == 0 {
+    let types = types(service, &registry, scope, &of_type).await?;
+    if let [of] = types.as_slice() {
+        pairs = named::expand(&service.limits.named_queries, &of.name, &pairs)?;
+    }
+    let mut queries = parser.queries(&types, &pairs)?;
+    for query in &mut queries {
+        if let Scope::Compartment { code, id, .. } = scope {
+            let within = compartment::condition(&registry, &query.type_name, code, id)?;
+            query.condition = Condition::All(vec![std::mem::replace(&mut query.condition, Condition::nothing()), within]);
+        }
+        query.used.extend(of_type.iter().cloned());
+    }
+    let path = scope.path();
+    let total = total(service, &queries).await?;
+    let first = &queries[0];
+    let fetched = match first.summary == Summary::Count || first.count == 0 {
         true => Page::default(),
-        false => matches(service, &query, &path).await?,
+        false if queries.len() == 1 => matches(service, first, &path).await?,
+        false => matches_of_types(service, &queries, &path).await?,
     };
-    let (included, is_cut) = included(service, &query, &fetched.found).await?;
-    bundle(service, base, &path, &query, total, fetched, included, is_cut)
+    let (included, is_cut) = included(service, first, &fetched.found).await?;
+    bundle(service, base, &path, first, total, fetched, included, is_cut)
 }
 
-async fn total(service: &Service, query: &Query) -> Result<Option<i64>, Outcome> {
-    match (query.summary, query.total) {
-        (Summary::Count, _) | (_, Total::Accurate) => read::count(&service.store, service.policy, &query.condition).await.map(Some),
-        (_, Total::Estimate) => read::estimate(&service.store, service.policy, &query.condition).await.map(Some),
-        (_, Total::None) => Ok(None),
+/// The types to search: at least one. Of a scope without end those that the repository has resources of.
+async fn types<'r>(
+    service: &Service,
+    registry: &'r Registry,
+    scope: Scope<'_>,
+    of_type: &[(String, String)],
+) -> Result<Vec<&'r TypeParameters>, Outcome> {
+    let type_named = |name: &str| {
+        let unknown = || Outcome::not_found(&format!("Resource type {}", crate::search::value::shown(name))).with_code("not-supported");
+        registry.of(name).ok_or_else(unknown)
+    };
+    let named: Vec<&str> = match scope {
+        Scope::Type(name) => vec![name],
+        Scope::Compartment { type_name, .. } if type_name != "*" => vec![type_name],
+        Scope::System | Scope::Compartment { .. } => of_type.iter().flat_map(|(_, names)| names.split(',')).collect(),
+    };
+    if !named.is_empty() {
+        let mut types = Vec::new();
+        for name in named {
+            let of = type_named(name).map_err(|outcome| match scope {
+                Scope::Type(_) => outcome,
+                _ => Outcome::invalid(format!("_type: {} is not a resource type", crate::search::value::shown(name))),
+            })?;
+            if !types.iter().any(|other: &&TypeParameters| other.number == of.number) {
+                types.push(of);
+            }
+        }
+        return Ok(types);
     }
+    let stored = read::types(&service.store).await?;
+    let stored = stored.iter().filter_map(|number| registry.of(registry.name_of(*number)));
+    let mut types: Vec<&TypeParameters> = match scope {
+        Scope::Compartment { code, .. } => {
+            let members = compartment::members(registry, code)?;
+            stored.filter(|of| of.name == code || members.contains(&of.name.as_str())).collect()
+        }
+        _ => stored.collect(),
+    };
+    if types.is_empty() {
+        // Nothing is stored yet: any type has that answer.
+        types.push(type_named("Patient")?);
+    }
+    Ok(types)
+}
+
+async fn total(service: &Service, queries: &[Query]) -> Result<Option<i64>, Outcome> {
+    let (summary, total) = (queries[0].summary, queries[0].total);
+    if summary != Summary::Count && total == Total::None {
+        return Ok(None);
+    }
+    let mut sum = 0;
+    for query in queries {
+        sum += match (summary, total) {
+            (Summary::Count, _) | (_, Total::Accurate) => read::count(&service.store, service.policy, &query.condition).await?,
+            _ => read::estimate(&service.store, service.policy, &query.condition).await?,
+        };
+    }
+    Ok(Some(sum))
 }
 
 /// Of everything that decides the result and its order.

@@ -4,6 +4,7 @@ use crate::interaction::Service;
 use crate::interaction::search::fingerprint;
 use crate::outcome::Outcome;
 use crate::search::cursor::Cursor;
+use crate::search::cursor::Place;
 use crate::search::density::Plan;
 use crate::search::page;
 use crate::search::page::PageRead;
@@ -11,6 +12,7 @@ use crate::search::page::Part;
 use crate::search::parse::Query;
 use crate::search::parse::Sort;
 use crate::search::parse::SortKey;
+use crate::search::types;
 use crate::store::read;
 use crate::store::read::Found;
 use crate::store::read::row_columns;
@@ -28,6 +30,19 @@ const NEWEST: Sort = Sort {
 pub struct Page {
     pub found: Vec<Found>,
     pub next: Option<Cursor>,
+    /// The page before it: `None` when there is none or the way back is not known; `Some(None)` for the first page.
+    pub previous: Option<Option<Cursor>>,
+}
+
+impl Page {
+    /// What was found for the page of a cursor; the next begins after `next`.
+    pub fn new(query: i64, this: Option<&Cursor>, found: Vec<Found>, next: Option<Place>) -> Page {
+        Page {
+            found,
+            next: next.map(|place| Cursor::next(this, query, place)),
+            previous: this.and_then(Cursor::previous),
+        }
+    }
 }
 
 /// The matches of one page, and where the next begins.
@@ -38,8 +53,9 @@ pub async fn matches(service: &Service, query: &Query, path: &str) -> Result<Pag
         .as_deref()
         .map(|text| service.cursor_key.open(text, fingerprint))
         .transpose()?;
+    let place = cursor.as_ref().map(|cursor| &cursor.place);
     let by_code;
-    let query = if is_led_by_code(service, query, cursor.as_ref()) {
+    let query = if is_led_by_code(service, query, place) {
         by_code = Query {
             sort: vec![NEWEST],
             ..query.clone()
@@ -52,13 +68,11 @@ pub async fn matches(service: &Service, query: &Query, path: &str) -> Result<Pag
     let mut next = None;
     let parts = page::parts(query);
     for (i, part) in parts.iter().enumerate() {
-        let is_over = cursor.as_ref().is_some_and(|c| c.is_without_key && *part == Part::WithDate);
+        let is_over = place.is_some_and(|c| c.is_without_key && *part == Part::WithDate);
         if is_over || next.is_some() {
             continue;
         }
-        let after = cursor
-            .as_ref()
-            .filter(|c| c.is_without_key == (*part == Part::WithoutDate) && c.rid != FROM_THE_BEGINNING);
+        let after = place.filter(|c| c.is_without_key == (*part == Part::WithoutDate) && c.rid != FROM_THE_BEGINNING);
         // One row more than the page holds tells whether there is a next page.
         let limit = query.count + 1 - found.len();
         let page = PageRead {
@@ -76,15 +90,13 @@ pub async fn matches(service: &Service, query: &Query, path: &str) -> Result<Pag
         if is_full {
             let last = found.last().map(|last| (last.keys.clone(), last.row.rid));
             next = match last {
-                Some((keys, rid)) if room > 0 => Some(Cursor {
-                    query: fingerprint,
+                Some((keys, rid)) if room > 0 => Some(Place {
                     is_without_key: *part == Part::WithoutDate,
                     keys,
                     rid,
                 }),
                 // The page was full before this part: the next page begins with it.
-                _ => Some(Cursor {
-                    query: fingerprint,
+                _ => Some(Place {
                     is_without_key: true,
                     keys: Vec::new(),
                     rid: FROM_THE_BEGINNING,
@@ -94,17 +106,39 @@ pub async fn matches(service: &Service, query: &Query, path: &str) -> Result<Pag
             next = None;
         }
     }
-    Ok(Page { found, next })
+    Ok(Page::new(fingerprint, cursor.as_ref(), found, next))
+}
+
+/// The matches of one page of several types, which have one order.
+pub async fn matches_of_types(service: &Service, queries: &[Query], path: &str) -> Result<Page, Outcome> {
+    let query = &queries[0];
+    let fingerprint = fingerprint(query, path);
+    let cursor = query
+        .cursor
+        .as_deref()
+        .map(|text| service.cursor_key.open(text, fingerprint))
+        .transpose()?;
+    let place = cursor.as_ref().map(|cursor| &cursor.place);
+    let sql = types::sql(service.policy, queries, place, query.count + 1, row_columns);
+    let mut found = read::page(&service.store, Plan::Walk, sql, query.sort.len()).await?;
+    let is_full = found.len() > query.count;
+    found.truncate(query.count);
+    let next = found.last().filter(|_| is_full).map(|last| Place {
+        is_without_key: false,
+        keys: last.keys.clone(),
+        rid: last.row.rid,
+    });
+    Ok(Page::new(fingerprint, cursor.as_ref(), found, next))
 }
 
 /// Whether a search without an order is answered newest first, as the index of codes and dates has its matches: so a page of a dense code costs
 /// what it shows. Later pages go on in the order of the first.
-fn is_led_by_code(service: &Service, query: &Query, cursor: Option<&Cursor>) -> bool {
+fn is_led_by_code(service: &Service, query: &Query, place: Option<&Place>) -> bool {
     let Some(code) = query.code.filter(|_| query.sort.is_empty()) else {
         return false;
     };
-    match cursor {
-        Some(cursor) => cursor.is_without_key || !cursor.keys.is_empty(),
+    match place {
+        Some(place) => place.is_without_key || !place.keys.is_empty(),
         None => service.store.density().leads(code, &query.condition),
     }
 }

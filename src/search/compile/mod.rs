@@ -110,6 +110,15 @@ impl Compiler {
                     .bind(Arg::Text(format!("{text}\u{10ffff}")))
                     .push(")");
             }
+            Condition::StringEquals(keys, text) => {
+                self.side_table(alias, "string_index", keys);
+                self.sql.push("value = ").bind(Arg::Text(text.clone())).push(")");
+            }
+            Condition::StringEnd(keys, text) => {
+                self.side_table(alias, "string_index", keys);
+                self.sql.push("value in (select value from string_value where value like ");
+                self.sql.bind(Arg::Text(format!("%{}", escape_like(text)))).push("))");
+            }
             Condition::StringPart(keys, text) => {
                 self.side_table(alias, "string_index", keys);
                 self.sql.push("value in (select value from string_value where value like ");

@@ -119,7 +119,7 @@ pub fn parameter(definition: &SearchParameter, paths: &[Path], bit: u32) -> Para
 pub fn unsupported(definition: &SearchParameter, is_composite_below: bool) -> Option<&'static str> {
     match definition.code.as_str() {
         "_text" | "_content" => Some("full-text search is not supported yet"),
-        "_query" => Some("named queries are not supported"),
+        "_query" => Some("a named query stands beside one type, not in a chain or criteria"),
         _ if definition.kind == SearchParameterKind::Special => Some("special parameters are not supported yet"),
         _ if is_composite_below => Some("composites of repeating elements are not supported yet"),
         _ => None,

@@ -130,6 +130,11 @@ impl Registry {
         self.types.get(type_name)
     }
 
+    /// Every resource type, in no order.
+    pub fn types(&self) -> impl Iterator<Item = &TypeParameters> {
+        self.types.values()
+    }
+
     pub fn number_of(&self, type_name: &str) -> Option<i16> {
         self.types.get(type_name).map(|t| t.number)
     }

@@ -1,6 +1,8 @@
 //! Chains and reverse chains. Spec: <https://hl7.org/fhir/R4/search.html#chaining>, <https://hl7.org/fhir/R4/search.html#has>.
 
 use crate::fhir::definitions::model::SearchParameterKind;
+use crate::fhir::identity::is_id;
+use crate::fhir::identity::self_hash;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
 use crate::search::parameters::TypeParameters;
@@ -8,11 +10,46 @@ use crate::search::parse::Parser;
 use crate::search::parse::split_modifier;
 use crate::search::term::type_term;
 use crate::search::value::shown;
+use crate::search::value::split::split_values;
 
 impl Parser<'_> {
+    /// `_list=[id]`: what a stored List names as items. <https://hl7.org/fhir/R4/search.html#list>
+    pub(super) fn list(&self, text: &str) -> Result<Condition, Outcome> {
+        let lists = self.of("List")?;
+        let item = self.parameter(lists, "item")?;
+        let mut hashes = Vec::new();
+        for id in split_values(text) {
+            if id.starts_with('$') {
+                return Err(Outcome::not_supported(
+                    "_list: functional lists ($current-...) are not supported; it takes the id of a List",
+                ));
+            }
+            let id = id.strip_prefix("List/").unwrap_or(&id);
+            if !is_id(id) {
+                return Err(Outcome::invalid("_list takes the id of a List"));
+            }
+            hashes.push(self_hash("List", id));
+        }
+        let list = Condition::All(vec![Condition::Terms(vec![type_term(lists.number)]), Condition::Ids(hashes)]);
+        Ok(Condition::Has(item.salts.clone(), Box::new(list)))
+    }
+
     /// `subject:Patient.name`, `patient.name`.
     pub(super) fn chain(&self, of: &TypeParameters, link: &str, rest: &str, text: &str, depth: usize) -> Result<Condition, Outcome> {
-        let (code, type_name) = split_modifier(link);
+        self.over_targets(of, split_modifier(link), depth, |target| {
+            self.condition(target, rest, text, depth + 1)
+        })
+    }
+
+    /// What `inner` asks of the resources that a reference parameter, perhaps of one type only, leads to.
+    pub(super) fn over_targets(
+        &self,
+        of: &TypeParameters,
+        (code, type_name): (&str, Option<&str>),
+        depth: usize,
+        inner: impl Fn(&TypeParameters) -> Result<Condition, Outcome>,
+    ) -> Result<Condition, Outcome> {
+        self.check_depth(depth)?;
         let parameter = self.parameter(of, code)?;
         if parameter.kind != SearchParameterKind::Reference {
             return Err(Outcome::invalid(format!("{code} is not a reference: it cannot be chained")));
@@ -28,7 +65,7 @@ impl Parser<'_> {
                 last_error = Outcome::invalid(format!("{} is not a resource type", shown(target)));
                 continue;
             };
-            match self.condition(target, rest, text, depth + 1) {
+            match inner(target) {
                 Ok(inner) => {
                     let inner = Condition::All(vec![Condition::Terms(vec![type_term(target.number)]), inner]);
                     alternatives.push(Condition::Chain(parameter.salts.clone(), Box::new(inner)));

@@ -1,6 +1,7 @@
 //! From the parameters of a request to a [`Query`]. Nothing is ignored in silence: what is not known is refused, or, under
 //! `Prefer: handling=lenient`, reported. Spec: <https://hl7.org/fhir/R4/search.html>.
 
+pub mod filter;
 pub mod link;
 pub mod result;
 
@@ -8,6 +9,7 @@ use crate::fhir::definitions::model::SearchParameterKind;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
 use crate::search::holders::Holders;
+use crate::search::named::NamedQuery;
 use crate::search::parameters::LEADING_PARAMETER;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::Registry;
@@ -29,6 +31,7 @@ pub struct Limits {
     pub page_entries_max: usize,
     pub includes_max: usize,
     pub total_default: Total,
+    pub named_queries: Vec<NamedQuery>,
     /// What a reference to this server begins with, without the final slash.
     pub base_url: String,
 }
@@ -78,10 +81,18 @@ pub struct Sort {
 pub struct Include {
     pub is_reverse: bool,
     pub is_iterate: bool,
-    pub source_type: String,
-    /// Salts of the parameters to follow: one, or all of the source type's for `*`.
-    pub salts: Vec<i64>,
+    /// One, or all of the source type's for `*`.
+    pub links: Vec<Link>,
     pub target_type: Option<String>,
+}
+
+/// A reference parameter that an include follows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Link {
+    pub source_type: String,
+    /// Types that it references; empty for any.
+    pub targets: Vec<String>,
+    pub salts: Vec<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -133,10 +144,12 @@ const RESULT_PARAMETERS: &[&str] = &[
 impl Parser<'_> {
     /// Reads a search on one type. Errors: 400 naming the parameter and what would be right.
     pub fn query(&self, type_name: &str, pairs: &[(String, String)]) -> Result<Query, Outcome> {
-        let of = self
-            .registry
-            .of(type_name)
-            .ok_or_else(|| Outcome::not_found(&format!("Resource type {type_name}")).with_code("not-supported"))?;
+        Ok(self.queries(&[self.of(type_name)?], pairs)?.remove(0))
+    }
+
+    /// Reads a search on several types: a query for each, in order. A parameter must be known for all of them.
+    /// <https://hl7.org/fhir/R4/http.html#search>
+    pub fn queries(&self, types: &[&TypeParameters], pairs: &[(String, String)]) -> Result<Vec<Query>, Outcome> {
         if pairs.len() > self.limits.parameters_max {
             return Err(Outcome::invalid(format!(
                 "A search has at most {} parameters (search.parameters_max)",
@@ -144,8 +157,36 @@ impl Parser<'_> {
             ))
             .with_code("too-costly"));
         }
-        let mut query = Query {
-            type_name: type_name.to_owned(),
+        let mut queries: Vec<Query> = types.iter().map(|of| self.empty(of)).collect();
+        let mut conditions: Vec<Vec<Condition>> = types.iter().map(|of| vec![Condition::Terms(vec![type_term(of.number)])]).collect();
+        for (name, text) in pairs {
+            let read = match RESULT_PARAMETERS.contains(&name.as_str()) {
+                true => self.result_parameters(types, &mut queries, name, text),
+                false => self.search_parameters(types, &mut queries, &mut conditions, name, text),
+            };
+            match read {
+                Ok(()) if name == "_cursor" => {}
+                Ok(()) => queries.iter_mut().for_each(|query| query.used.push((name.clone(), text.clone()))),
+                Err(outcome) if self.handling == Handling::Lenient && outcome.issues.iter().all(|i| i.code == "not-supported") => {
+                    queries.iter_mut().for_each(|query| query.ignored.push(outcome.summary()));
+                }
+                Err(outcome) => return Err(outcome),
+            }
+        }
+        for (query, conditions) in queries.iter_mut().zip(conditions) {
+            query.condition = Condition::All(without_type_term(conditions));
+            match query.sort.is_empty() {
+                true => query.sort = query.holders.iter().map(Holders::sort).collect(),
+                false => query.holders = None,
+            }
+        }
+        check_same_order(&queries)?;
+        Ok(queries)
+    }
+
+    fn empty(&self, of: &TypeParameters) -> Query {
+        Query {
+            type_name: of.name.clone(),
             number: of.number,
             condition: Condition::nothing(),
             code: None,
@@ -159,46 +200,43 @@ impl Parser<'_> {
             cursor: None,
             used: Vec::new(),
             ignored: Vec::new(),
-        };
-        let mut conditions = vec![Condition::Terms(vec![type_term(of.number)])];
-        for (name, text) in pairs {
-            let read = match RESULT_PARAMETERS.contains(&name.as_str()) {
-                true => self.result_parameter(of, &mut query, name, text).map(|()| None),
-                false => self.condition(of, name, text, 0).map(Some),
-            };
-            match read {
-                Ok(condition) => {
-                    if let (None, Some(has)) = (&query.holders, &condition) {
-                        query.holders = Holders::of(self.registry, type_name, (name, text), has);
-                    }
-                    conditions.extend(condition);
-                    if name == LEADING_PARAMETER && of.lead != 0 {
-                        query.code = self.code(of, text);
-                    }
-                    if name != "_cursor" {
-                        query.used.push((name.clone(), text.clone()));
-                    }
-                }
-                Err(outcome) if self.handling == Handling::Lenient && outcome.issues.iter().all(|i| i.code == "not-supported") => {
-                    query.ignored.push(outcome.summary());
-                }
-                Err(outcome) => return Err(outcome),
+        }
+    }
+
+    /// Adds the condition of a search parameter to the query of each type, or to none.
+    fn search_parameters(
+        &self,
+        types: &[&TypeParameters],
+        queries: &mut [Query],
+        conditions: &mut [Vec<Condition>],
+        name: &str,
+        text: &str,
+    ) -> Result<(), Outcome> {
+        let of_types: Vec<Condition> = types.iter().map(|of| self.condition(of, name, text, 0)).collect::<Result<_, _>>()?;
+        // What has an index of its own orders its matches so: several types have one order.
+        if let ([of], [query], [condition]) = (types, &mut *queries, of_types.as_slice()) {
+            if query.holders.is_none() {
+                query.holders = Holders::of(self.registry, &of.name, (name, text), condition);
+            }
+            if name == LEADING_PARAMETER && of.lead != 0 {
+                query.code = self.code(of, text);
             }
         }
-        query.condition = Condition::All(without_type_term(conditions));
-        match query.sort.is_empty() {
-            true => query.sort = query.holders.iter().map(Holders::sort).collect(),
-            false => query.holders = None,
+        for (conditions, condition) in conditions.iter_mut().zip(of_types) {
+            conditions.push(condition);
         }
-        Ok(query)
+        Ok(())
+    }
+
+    /// The type of this name. Errors: 404.
+    pub fn of(&self, type_name: &str) -> Result<&TypeParameters, Outcome> {
+        let unknown = || Outcome::not_found(&format!("Resource type {}", shown(type_name))).with_code("not-supported");
+        self.registry.of(type_name).ok_or_else(unknown)
     }
 
     /// The condition of search parameters alone, for conditional interactions: result parameters are refused.
     pub fn criteria(&self, type_name: &str, pairs: &[(String, String)]) -> Result<Condition, Outcome> {
-        let of = self
-            .registry
-            .of(type_name)
-            .ok_or_else(|| Outcome::not_found(&format!("Resource type {type_name}")))?;
+        let of = self.of(type_name)?;
         if pairs.is_empty() {
             return Err(Outcome::precondition(
                 "A conditional interaction needs at least one search parameter",
@@ -213,15 +251,14 @@ impl Parser<'_> {
 
     /// One `name=value`, chains and reverse chains included.
     pub fn condition(&self, of: &TypeParameters, name: &str, text: &str, depth: usize) -> Result<Condition, Outcome> {
-        if depth > self.limits.chain_depth_max {
-            return Err(Outcome::invalid(format!(
-                "Chains have at most {} links (search.chain_depth_max)",
-                self.limits.chain_depth_max
-            ))
-            .with_code("too-costly"));
-        }
+        self.check_depth(depth)?;
         if text.contains('\0') {
             return Err(Outcome::invalid(format!("The value of {} holds a NUL", shown(name))));
+        }
+        match name {
+            "_list" => return self.list(text),
+            "_filter" => return self.filter(of, text, depth),
+            _ => {}
         }
         if let Some(rest) = name.strip_prefix("_has:") {
             return self.has(of, rest, text, depth);
@@ -261,6 +298,17 @@ impl Parser<'_> {
         Ok(if is_not { Condition::negated(condition) } else { condition })
     }
 
+    fn check_depth(&self, depth: usize) -> Result<(), Outcome> {
+        match depth > self.limits.chain_depth_max {
+            true => Err(Outcome::invalid(format!(
+                "Chains have at most {} links (search.chain_depth_max)",
+                self.limits.chain_depth_max
+            ))
+            .with_code("too-costly")),
+            false => Ok(()),
+        }
+    }
+
     /// The term of a value's code, without its system; `None` if it has none, or several.
     fn code(&self, of: &TypeParameters, text: &str) -> Option<i64> {
         match split_values(text).as_slice() {
@@ -294,6 +342,23 @@ fn missing(parameter: &Parameter, text: &str) -> Result<Condition, Outcome> {
         "true" => Ok(condition),
         "false" => Ok(Condition::negated(condition)),
         _ => Err(Outcome::invalid(format!("{}:missing is true or false", parameter.code))),
+    }
+}
+
+/// What is sorted by is of one kind in all types, so that their matches have one order.
+fn check_same_order(queries: &[Query]) -> Result<(), Outcome> {
+    let kind = |sort: &Sort| match &sort.key {
+        SortKey::PrimaryDate => std::mem::discriminant(&SortKey::Date(Vec::new())),
+        key => std::mem::discriminant(key),
+    };
+    let is_same = queries
+        .windows(2)
+        .all(|pair| pair[0].sort.iter().map(kind).eq(pair[1].sort.iter().map(kind)));
+    match is_same {
+        true => Ok(()),
+        false => Err(Outcome::invalid(
+            "_sort: a parameter is of another kind in another type: search on these types one by one",
+        )),
     }
 }
 

@@ -5,6 +5,7 @@ use crate::outcome::Outcome;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::TypeParameters;
 use crate::search::parse::Include;
+use crate::search::parse::Link;
 use crate::search::parse::Parser;
 use crate::search::parse::Query;
 use crate::search::parse::Sort;
@@ -14,7 +15,30 @@ use crate::search::parse::Total;
 use crate::search::value::shown;
 
 impl Parser<'_> {
-    pub(super) fn result_parameter(&self, of: &TypeParameters, query: &mut Query, name: &str, text: &str) -> Result<(), Outcome> {
+    /// Reads a result parameter into the query of each type, or into none.
+    pub(super) fn result_parameters(
+        &self,
+        types: &[&TypeParameters],
+        queries: &mut Vec<Query>,
+        name: &str,
+        text: &str,
+    ) -> Result<(), Outcome> {
+        let mut read = queries.clone();
+        for (of, query) in types.iter().zip(&mut read) {
+            self.result_parameter(types, of, query, name, text)?;
+        }
+        *queries = read;
+        Ok(())
+    }
+
+    fn result_parameter(
+        &self,
+        types: &[&TypeParameters],
+        of: &TypeParameters,
+        query: &mut Query,
+        name: &str,
+        text: &str,
+    ) -> Result<(), Outcome> {
         match name {
             "_count" => {
                 query.count = self.count(text)?;
@@ -47,18 +71,20 @@ impl Parser<'_> {
             "_format" | "_pretty" => {}
             _ => {
                 let is_reverse = name.starts_with("_revinclude");
-                query.includes.push(self.include(of, text, is_reverse, name.ends_with(":iterate"))?);
+                query
+                    .includes
+                    .push(self.include(types, text, is_reverse, name.ends_with(":iterate"))?);
             }
         }
         Ok(())
     }
 
-    pub(super) fn count(&self, text: &str) -> Result<usize, Outcome> {
+    fn count(&self, text: &str) -> Result<usize, Outcome> {
         let count: usize = text.parse().map_err(|_| Outcome::invalid("_count is a whole number from 0"))?;
         Ok(count.min(self.limits.page_entries_max))
     }
 
-    pub(super) fn sort(&self, of: &TypeParameters, text: &str) -> Result<Vec<Sort>, Outcome> {
+    fn sort(&self, of: &TypeParameters, text: &str) -> Result<Vec<Sort>, Outcome> {
         let mut keys = Vec::new();
         for part in text.split(',') {
             let (code, is_descending) = match part.strip_prefix('-') {
@@ -78,49 +104,61 @@ impl Parser<'_> {
         Ok(keys)
     }
 
-    pub(super) fn include(&self, of: &TypeParameters, text: &str, is_reverse: bool, is_iterate: bool) -> Result<Include, Outcome> {
-        let mut parts = text.split(':');
+    /// `[type]:[parameter]`, `[type]:[parameter]:[target type]`, `[type]:*`, `*`.
+    fn include(&self, types: &[&TypeParameters], text: &str, is_reverse: bool, is_iterate: bool) -> Result<Include, Outcome> {
         let name = if is_reverse { "_revinclude" } else { "_include" };
-        let (Some(source), Some(code), target, None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-            return Err(Outcome::invalid(format!(
-                "{name} is written [type]:[reference parameter] or [type]:[reference parameter]:[target type]"
-            )));
+        let error = |text: String| Outcome::invalid(format!("{name}: {text}"));
+        let type_of = |name: &str| {
+            let unknown = || error(format!("{} is not a resource type", shown(name)));
+            self.registry.of(name).ok_or_else(unknown)
         };
-        let source = self
-            .registry
-            .of(source)
-            .ok_or_else(|| Outcome::invalid(format!("{name}: {} is not a resource type", shown(source))))?;
-        if !is_reverse && !is_iterate && source.name != of.name {
-            return Err(Outcome::invalid(format!(
-                "{name}: the search is on {}, not on {}; use {name}:iterate to go further",
-                of.name, source.name
+        let parts: Vec<&str> = text.split(':').collect();
+        let (source, code, target) = match parts.as_slice() {
+            ["*"] => (None, "*", None),
+            [source, code] => (Some(type_of(source)?), *code, None),
+            [source, code, target] => (Some(type_of(source)?), *code, Some(type_of(target)?)),
+            _ => {
+                return Err(error(
+                    "it is written [type]:[reference parameter], [type]:[reference parameter]:[target type], [type]:* or *".to_owned(),
+                ));
+            }
+        };
+        if let Some(source) = source.filter(|source| !is_reverse && !is_iterate && types.iter().all(|of| of.name != source.name)) {
+            return Err(error(format!(
+                "the search is on {}, not on {}; use {name}:iterate to go further",
+                types[0].name, source.name
             )));
         }
-        if let Some(target) = target.filter(|t| self.registry.of(t).is_none()) {
-            return Err(Outcome::invalid(format!("{name}: {} is not a resource type", shown(target))));
-        }
-        let salts = match code {
-            "*" => source
-                .parameters
-                .iter()
-                .filter(|p| p.kind == SearchParameterKind::Reference)
-                .flat_map(|p| p.salts.iter().copied())
-                .collect(),
-            _ => {
+        let links = match (source, code) {
+            (None, _) => self.registry.types().flat_map(links).collect(),
+            (Some(source), "*") => links(source).collect(),
+            (Some(source), code) => {
                 let parameter = self.parameter(source, code)?;
                 if parameter.kind != SearchParameterKind::Reference {
-                    return Err(Outcome::invalid(format!("{name}: {}.{code} is not a reference", source.name)));
+                    return Err(error(format!("{}.{code} is not a reference", source.name)));
                 }
-                parameter.salts.clone()
+                vec![link(source, parameter)]
             }
         };
         Ok(Include {
             is_reverse,
             is_iterate,
-            source_type: source.name.clone(),
-            salts,
-            target_type: target.map(str::to_owned),
+            links,
+            target_type: target.map(|target| target.name.clone()),
         })
+    }
+}
+
+fn links(source: &TypeParameters) -> impl Iterator<Item = Link> {
+    let references = source.parameters.iter().filter(|p| p.kind == SearchParameterKind::Reference);
+    references.map(|parameter| link(source, parameter))
+}
+
+fn link(source: &TypeParameters, parameter: &Parameter) -> Link {
+    Link {
+        source_type: source.name.clone(),
+        targets: parameter.targets.clone(),
+        salts: parameter.salts.clone(),
     }
 }
 

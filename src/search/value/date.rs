@@ -5,6 +5,7 @@ use crate::outcome::Outcome;
 use crate::search::condition::Condition;
 use crate::search::condition::Prefix;
 use crate::search::parameters::Parameter;
+use crate::search::parameters::TypeParameters;
 use crate::search::value::Context;
 use crate::search::value::bad_modifier;
 use crate::search::value::split::split_prefix;
@@ -32,6 +33,17 @@ pub fn date(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str>
     Ok(match parameter.is_primary_date {
         true => Condition::PrimaryDate(context.of.number, prefix, range),
         false => Condition::Date(parameter.keys.clone(), prefix, range),
+    })
+}
+
+/// What shares an instant with the value: `po` of `_filter`.
+pub fn overlapping(of: &TypeParameters, parameter: &Parameter, text: &str) -> Result<Condition, Outcome> {
+    let range = datetime::range(text).ok_or_else(|| date_error(parameter))?;
+    let instant = |micros| DateTime::from_timestamp_micros(micros).ok_or_else(|| date_error(parameter));
+    Ok(match parameter.code.as_str() {
+        "_lastUpdated" => Condition::LastUpdated(of.number, Prefix::Ap, instant(range.low)?, instant(range.high)?),
+        _ if parameter.is_primary_date => Condition::PrimaryDate(of.number, Prefix::Ap, range),
+        _ => Condition::Date(parameter.keys.clone(), Prefix::Ap, range),
     })
 }
 
