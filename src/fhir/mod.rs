@@ -4,9 +4,11 @@
 pub mod codice_fiscale;
 pub mod datetime;
 pub mod definitions;
+pub mod difference;
 pub mod identity;
 pub mod json;
 pub mod links;
+pub mod meta;
 pub mod patch;
 pub mod regions;
 pub mod resource;

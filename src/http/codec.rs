@@ -163,6 +163,17 @@ pub fn write_response(gateway: &Gateway, request: &HttpRequest, reply: Reply) ->
     }
 }
 
+/// The response to an operation: what it returns, and where what it has stored is.
+pub fn operation_response(gateway: &Gateway, request: &HttpRequest, reply: Reply) -> HttpResponse {
+    let mut builder = HttpResponse::build(status(reply.status));
+    version_headers(&mut builder, &reply);
+    if let Some(location) = &reply.location {
+        builder.insert_header((header::LOCATION, format!("{}/{location}", base(gateway, request))));
+    }
+    builder.insert_header((header::CONTENT_TYPE, FHIR_JSON));
+    builder.body(reply.body.unwrap_or_default())
+}
+
 /// A resource that has no version: metadata, an OperationOutcome, a Bundle.
 pub fn plain_response(body: String) -> HttpResponse {
     HttpResponse::Ok().insert_header((header::CONTENT_TYPE, FHIR_JSON)).body(body)

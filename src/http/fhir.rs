@@ -13,7 +13,6 @@ use crate::http::codec::plain_response;
 use crate::http::codec::read_response;
 use crate::http::codec::write_response;
 use crate::interaction::history;
-use crate::interaction::pairs;
 use crate::interaction::read as reading;
 use crate::interaction::search as searching;
 use crate::interaction::search::Scope;
@@ -210,40 +209,6 @@ pub async fn system_history(gateway: Data<Gateway>, request: HttpRequest) -> Htt
         check_accept(&request)?;
         let reply = history::changes(&gateway.service, &base(&gateway, &request), None, request.query_string()).await?;
         Ok(read_response(&request, reply))
-    };
-    answer(gateway.admitted(run).await)
-}
-
-pub async fn validate(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>, body: Body) -> HttpResponse {
-    let run = async { run_validation(&gateway, &request, &path, body) };
-    answer(gateway.admitted(run).await)
-}
-
-pub async fn validate_instance(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String)>, body: Body) -> HttpResponse {
-    let run = async { run_validation(&gateway, &request, &path.0, body) };
-    answer(gateway.admitted(run).await)
-}
-
-fn run_validation(gateway: &Gateway, request: &HttpRequest, type_name: &str, body: Body) -> Answer {
-    check_accept(request)?;
-    let body = json_body(request, body)?;
-    let profile = pairs(request.query_string())
-        .into_iter()
-        .find(|(name, _)| name == "profile")
-        .map(|(_, value)| value);
-    let reply = writing::validate(&gateway.service, type_name, &body, profile.as_deref())?;
-    Ok(plain_response(reply.body.unwrap_or_default()))
-}
-
-/// `GET $changes?region=120&after=0`: a region's stream, for those who pull.
-pub async fn region_changes(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
-    let run = async {
-        check_accept(&request)?;
-        let body = gateway
-            .delivery
-            .changes(&gateway.service, &base(&gateway, &request), &pairs(request.query_string()))
-            .await?;
-        Ok(plain_response(body))
     };
     answer(gateway.admitted(run).await)
 }

@@ -1,5 +1,5 @@
-//! HTTP: the only place that knows actix. This file is the table of routes; `fhir.rs` has the handlers of FHIR, `eds.rs` those of the
-//! EDS services, `codec.rs` what turns requests and replies into each other, `observe.rs` the log line and the metrics of each request.
+//! HTTP: the only place that knows actix. This file is the table of routes; `fhir.rs` has the handlers of FHIR, `operation.rs` those of its
+//! operations (whose table is `interaction::operation`), `eds.rs` those of the EDS services, `codec.rs` what turns requests and replies into each other, `observe.rs` the log line and the metrics of each request.
 
 pub mod admission;
 pub mod codec;
@@ -7,6 +7,7 @@ pub mod eds;
 pub mod fhir;
 pub mod metrics;
 pub mod observe;
+pub mod operation;
 pub mod patch;
 pub mod regions;
 
@@ -141,13 +142,14 @@ fn fhir_routes(config: &mut web::ServiceConfig) {
         .service(resource("/_search").route(web::post().to(fhir::search_system_by_post)))
         .service(resource("/metadata").route(web::get().to(fhir::metadata)))
         .service(resource("/_history").route(web::get().to(fhir::system_history)))
-        .service(resource("/$changes").route(web::get().to(fhir::region_changes)))
+        .service(web::resource("/{operation:\\$[^/]*}").to(operation::on_system))
         .service(resource("/{type}/_search").route(web::post().to(fhir::search_by_post)))
         .service(resource("/{type}/_history").route(web::get().to(fhir::type_history)))
-        .service(resource("/{type}/$validate").route(web::post().to(fhir::validate)))
+        .service(web::resource("/{type}/{operation:\\$[^/]*}").to(operation::on_type))
         .service(resource("/{type}/{id}/_history/{version}").route(web::get().to(fhir::vread)))
         .service(resource("/{type}/{id}/_history").route(web::get().to(fhir::instance_history)))
-        .service(resource("/{type}/{id}/$validate").route(web::post().to(fhir::validate_instance)))
+        .service(web::resource("/{type}/{id}/{operation:\\$[^/]*}").to(operation::on_instance))
+        .service(web::resource("/{type}/{id}/_history/{version}/{operation:\\$[^/]*}").to(operation::on_version))
         .service(resource("/{compartment}/{id}/{type}/_search").route(web::post().to(fhir::search_compartment_by_post)))
         .service(resource("/{compartment}/{id}/{type}").route(web::get().to(fhir::search_compartment)))
         .service(

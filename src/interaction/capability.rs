@@ -4,6 +4,8 @@
 use crate::clock::instant;
 use crate::fhir::definitions::model::SearchParameterKind;
 use crate::interaction::Service;
+use crate::interaction::operation;
+use crate::interaction::operation::Level;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::TypeParameters;
 use chrono::DateTime;
@@ -79,6 +81,7 @@ pub fn statement(service: &Service, started: DateTime<Utc>) -> String {
             "resource": resources,
             "searchParam": SEARCH_PARAMETERS.iter().map(|(name, kind, text)| json!({"name": name, "type": kind, "documentation": text})).collect::<Vec<_>>(),
             "interaction": interactions(SYSTEM_INTERACTIONS),
+            "operation": operations(&[Level::System], None),
             "compartment": compartments(service),
         }],
     });
@@ -125,7 +128,7 @@ fn resource(service: &Service, of: &TypeParameters) -> Value {
         "conditionalDelete": "single",
         "referencePolicy": ["literal", "logical", "local"],
         "searchParam": parameters,
-        "operation": [{"name": "validate", "definition": "http://hl7.org/fhir/OperationDefinition/Resource-validate"}],
+        "operation": operations(&[Level::Type, Level::Instance], Some(&of.name)),
     });
     if !supported.is_empty() {
         resource["supportedProfile"] = json!(supported);
@@ -138,6 +141,14 @@ fn resource(service: &Service, of: &TypeParameters) -> Value {
         resource["searchRevInclude"] = json!(reverse);
     }
     resource
+}
+
+fn operations(levels: &[Level], type_name: Option<&str>) -> Vec<Value> {
+    let found = operation::of_level(levels, type_name);
+    found
+        .into_iter()
+        .map(|o| json!({"name": o.name, "definition": o.definition}))
+        .collect()
 }
 
 fn reverse_includes(service: &Service, target: &str) -> Vec<String> {

@@ -5,6 +5,7 @@ pub mod capability;
 pub mod criteria;
 pub mod history;
 pub mod ingestion;
+pub mod operation;
 pub mod patch;
 pub mod rda;
 pub mod read;

@@ -18,7 +18,7 @@ fn identifier(prefix: &str) -> String {
 }
 
 /// P99 hides, P00 shows.
-fn rule(server: &Server, prefix: &str, code: &str) {
+pub fn rule(server: &Server, prefix: &str, code: &str) {
     rule_of(server, &identifier(prefix), code);
 }
 

@@ -1,0 +1,88 @@
+//! `$meta`, `$meta-add` and `$meta-delete`: the profiles, security labels and tags of a resource.
+//!
+//! R4 lets these change a resource without a version. Here each change is one: history, feed and regions learn of it, and a reader who
+//! holds the version before cannot overwrite it unawares.
+//! Spec: <https://hl7.org/fhir/R4/resource-operation-meta.html>, <https://hl7.org/fhir/R4/resource-operation-meta-add.html>,
+//! <https://hl7.org/fhir/R4/resource-operation-meta-delete.html>.
+
+use crate::fhir::identity::check_id;
+use crate::fhir::json::Document;
+use crate::fhir::json::Value;
+use crate::fhir::meta;
+use crate::interaction::Reply;
+use crate::interaction::Service;
+use crate::interaction::operation::Call;
+use crate::interaction::operation::input::Input;
+use crate::interaction::write as writing;
+use crate::outcome::Category;
+use crate::outcome::Outcome;
+use crate::store::rows::Row;
+use crate::store::unit::Precondition;
+
+/// How often a change is tried anew because another came between: each turn takes another writer's commit.
+const ATTEMPTS_MAX: usize = 20;
+
+/// `[type]/[id]/$meta`.
+pub async fn of_instance(service: &Service, call: &Call<'_>) -> Result<Reply, Outcome> {
+    let (type_name, id) = call.instance()?;
+    check_id(id)?;
+    let row = service.reader.read(service.policy, type_name, id).await?;
+    answer(&service.resource(&row)?)
+}
+
+/// `[type]/[id]/$meta-add` and `$meta-delete`. Errors: 400, 404, 410, 412 when If-Match does not hold, 422 when the resource does not follow
+/// what it would claim then.
+pub async fn change(service: &Service, call: &Call<'_>, input: &Input<'_>, change: meta::Change) -> Result<Reply, Outcome> {
+    let (type_name, id) = call.instance()?;
+    check_id(id)?;
+    let given = input.object("meta")?;
+    for _ in 0..ATTEMPTS_MAX {
+        let row = service.reader.read(service.policy, type_name, id).await?;
+        check_version(&row, call.precondition)?;
+        let current = service.resource(&row)?;
+        let Some(text) = changed(&current, given, change)? else {
+            return answer(&current);
+        };
+        match writing::update(service, type_name, id, text.as_bytes(), Precondition::Version(row.version)).await {
+            // Another writer came between, or deleted it: what is there now decides.
+            Err(outcome) if outcome.category == Category::PreconditionFailed => {}
+            Err(outcome) => return Err(outcome),
+            Ok(reply) => return answer(&reply),
+        }
+    }
+    Err(Outcome::unavailable("Others change this resource all the time; try again"))
+}
+
+fn check_version(row: &Row, precondition: Precondition) -> Result<(), Outcome> {
+    match precondition {
+        Precondition::Version(wanted) if wanted != row.version => Err(Outcome::precondition(format!(
+            "The current version is not {wanted}: read it again and repeat the change"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn changed(current: &Reply, given: Value<'_>, change: meta::Change) -> Result<Option<String>, Outcome> {
+    let text = current.body.as_deref().unwrap_or_default();
+    Ok(meta::with_labels(stored(text)?.root(), given, change))
+}
+
+pub fn stored(text: &str) -> Result<Document<'_>, Outcome> {
+    Document::parse_str(text).map_err(|e| Outcome::internal(format!("a stored body does not parse: {e}")))
+}
+
+/// The meta of a resource, as Parameters.
+fn answer(resource: &Reply) -> Result<Reply, Outcome> {
+    let text = resource.body.as_deref().unwrap_or_default();
+    let document = stored(text)?;
+    let meta = document.root().get("meta").map_or("{}", |meta| meta.raw());
+    Ok(Reply {
+        version: resource.version,
+        updated: resource.updated,
+        ..Reply::with_body(parameters(meta))
+    })
+}
+
+pub fn parameters(meta: &str) -> String {
+    format!("{{\"resourceType\":\"Parameters\",\"parameter\":[{{\"name\":\"return\",\"valueMeta\":{meta}}}]}}")
+}

@@ -1,0 +1,276 @@
+//! FHIR operations: `$name` on the repository, on a type, or on a resource. The table here is what routes and what the CapabilityStatement lists.
+//! Spec: <https://hl7.org/fhir/R4/operations.html>.
+
+pub mod diff;
+pub mod input;
+pub mod meta;
+
+use crate::fhir::json::Document;
+use crate::interaction::Reply;
+use crate::interaction::Service;
+use crate::interaction::operation::input::Input;
+use crate::interaction::pairs;
+use crate::interaction::parse_json;
+use crate::interaction::write as writing;
+use crate::outcome::Category;
+use crate::outcome::Outcome;
+use crate::search::value::shown;
+use crate::store::unit::Precondition;
+
+/// What an operation is asked of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    System,
+    Type,
+    Instance,
+}
+
+/// Which types have it, where it is asked of a type or a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Types {
+    All,
+    Only(&'static [&'static str]),
+}
+
+/// One operation at one level.
+#[derive(Debug, Clone, Copy)]
+pub struct Operation {
+    /// Without the `$`.
+    pub name: &'static str,
+    /// Canonical URL of its OperationDefinition.
+    pub definition: &'static str,
+    pub level: Level,
+    pub types: Types,
+    /// Then it is asked by POST alone: <https://hl7.org/fhir/R4/operations.html#executing-operations>.
+    pub affects_state: bool,
+    /// GET cannot ask it, because what it is asked with is a resource.
+    pub needs_body: bool,
+    /// The parameters that it has; `None`: the search parameters of the type too.
+    pub parameters: Option<&'static [&'static str]>,
+    pub run: Run,
+}
+
+/// What carries it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    Validate,
+    /// `delivery` has it: the feed is none of this layer.
+    Changes,
+    Meta,
+    MetaAdd,
+    MetaDelete,
+    Diff,
+}
+
+const fn reads(name: &'static str, definition: &'static str, level: Level, parameters: &'static [&'static str], run: Run) -> Operation {
+    Operation {
+        name,
+        definition,
+        level,
+        types: Types::All,
+        affects_state: false,
+        needs_body: false,
+        parameters: Some(parameters),
+        run,
+    }
+}
+
+const fn changes(name: &'static str, definition: &'static str, level: Level, parameters: &'static [&'static str], run: Run) -> Operation {
+    Operation {
+        affects_state: true,
+        ..reads(name, definition, level, parameters, run)
+    }
+}
+
+const VALIDATE: &str = "http://hl7.org/fhir/OperationDefinition/Resource-validate";
+const META: &str = "http://hl7.org/fhir/OperationDefinition/Resource-meta";
+const META_ADD: &str = "http://hl7.org/fhir/OperationDefinition/Resource-meta-add";
+const META_DELETE: &str = "http://hl7.org/fhir/OperationDefinition/Resource-meta-delete";
+/// The specification has none: docs/api/operations.md says what these do.
+const DIFF: &str = "https://w3id.org/eds/fhir/OperationDefinition/diff";
+const CHANGES: &str = "https://w3id.org/eds/fhir/OperationDefinition/changes";
+
+const fn validate(level: Level) -> Operation {
+    Operation {
+        needs_body: true,
+        ..reads("validate", VALIDATE, level, &["resource", "profile"], Run::Validate)
+    }
+}
+
+/// Every operation at every level that it has.
+pub const OPERATIONS: &[Operation] = &[
+    validate(Level::Type),
+    validate(Level::Instance),
+    reads(
+        "changes",
+        CHANGES,
+        Level::System,
+        &["region", "epoch", "after", "_count"],
+        Run::Changes,
+    ),
+    reads("meta", META, Level::Instance, &[], Run::Meta),
+    changes("meta-add", META_ADD, Level::Instance, &["meta"], Run::MetaAdd),
+    changes("meta-delete", META_DELETE, Level::Instance, &["meta"], Run::MetaDelete),
+    reads("diff", DIFF, Level::System, &["from", "to", "includeMeta"], Run::Diff),
+    reads("diff", DIFF, Level::Instance, &["fromVersion", "includeMeta"], Run::Diff),
+];
+
+/// Operations that clients know from elsewhere and that this server does not have: what there is instead.
+const ABSENT: &[(&str, &str)] = &[(
+    "graphql",
+    "GraphQL is not supported: search with _include, _revinclude and _elements gives the same data",
+)];
+
+/// What is asked, and of what.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'c> {
+    pub base: &'c str,
+    /// Without the `$`.
+    pub name: &'c str,
+    pub type_name: Option<&'c str>,
+    pub id: Option<&'c str>,
+    pub is_post: bool,
+    pub query: &'c str,
+    /// JSON, or empty.
+    pub body: &'c [u8],
+    pub precondition: Precondition,
+}
+
+impl Call<'_> {
+    fn level(&self) -> Level {
+        match (self.type_name, self.id) {
+            (None, _) => Level::System,
+            (Some(_), None) => Level::Type,
+            (Some(_), Some(_)) => Level::Instance,
+        }
+    }
+
+    /// The type and the id. Errors: 500 for a call that the table does not let through.
+    fn instance(&self) -> Result<(&str, &str), Outcome> {
+        self.type_name
+            .zip(self.id)
+            .ok_or_else(|| Outcome::internal("an operation on a resource without one"))
+    }
+
+    /// `Type/id/$name`, below the base.
+    pub fn path(&self) -> String {
+        let parts = [self.type_name, self.id].into_iter().flatten();
+        parts.map(|part| format!("{part}/")).collect::<String>() + "$" + self.name
+    }
+}
+
+impl Operation {
+    fn has(&self, type_name: Option<&str>) -> bool {
+        match (type_name, self.types) {
+            (None, _) | (_, Types::All) => true,
+            (Some(type_name), Types::Only(types)) => types.contains(&type_name),
+        }
+    }
+
+    /// Where it is, for messages.
+    fn places(&self) -> Vec<String> {
+        let types: &[&str] = match self.types {
+            Types::All => &["[type]"],
+            Types::Only(types) => types,
+        };
+        match self.level {
+            Level::System => vec![format!("/${}", self.name)],
+            Level::Type => types.iter().map(|t| format!("/{t}/${}", self.name)).collect(),
+            Level::Instance => types.iter().map(|t| format!("/{t}/[id]/${}", self.name)).collect(),
+        }
+    }
+}
+
+/// The operations of a level that a type has; for the CapabilityStatement. Each name once.
+pub fn of_level(levels: &[Level], type_name: Option<&str>) -> Vec<&'static Operation> {
+    let mut found: Vec<&Operation> = Vec::new();
+    for operation in OPERATIONS.iter().filter(|o| levels.contains(&o.level) && o.has(type_name)) {
+        if found.iter().all(|known| known.name != operation.name) {
+            found.push(operation);
+        }
+    }
+    found
+}
+
+/// The operation that is called. Errors: 404 for a name that is none, or a type that is none; 400 for another place than it has; 405 for GET where
+/// only POST may ask.
+pub fn find(service: &Service, call: &Call<'_>) -> Result<&'static Operation, Outcome> {
+    if let Some(type_name) = call.type_name {
+        service.type_number(type_name)?;
+    }
+    let named: Vec<&Operation> = OPERATIONS.iter().filter(|o| o.name == call.name).collect();
+    if named.is_empty() {
+        return Err(unknown(call.name));
+    }
+    let (level, type_name) = (call.level(), call.type_name);
+    let Some(operation) = named.iter().find(|o| o.level == level && o.has(type_name)) else {
+        let places: Vec<String> = named.iter().flat_map(|o| o.places()).collect();
+        let text = format!("${} cannot be asked here: it is at {}", call.name, places.join(", "));
+        return Err(Outcome::not_supported(text));
+    };
+    if !call.is_post && (operation.affects_state || operation.needs_body) {
+        let text = format!("${} is asked by POST", call.name);
+        return Err(Outcome::new(Category::MethodNotAllowed, "not-supported", text));
+    }
+    Ok(operation)
+}
+
+fn unknown(name: &str) -> Outcome {
+    let text = match ABSENT.iter().find(|(absent, _)| *absent == name) {
+        Some((_, instead)) => (*instead).to_owned(),
+        None => {
+            let mut names: Vec<String> = OPERATIONS.iter().map(|o| format!("${}", o.name)).collect();
+            names.sort();
+            names.dedup();
+            format!("${} is no operation of this server: it has {}", shown(name), names.join(", "))
+        }
+    };
+    Outcome::new(Category::NotFound, "not-supported", text)
+}
+
+/// Carries out an operation that [`find`] has found. Errors: its own; 400 for parameters that it does not have.
+pub async fn carry_out(service: &Service, operation: &Operation, call: &Call<'_>) -> Result<Reply, Outcome> {
+    if operation.run == Run::Validate {
+        let profile = pairs(call.query).into_iter().find(|(name, _)| name == "profile");
+        let type_name = call.type_name.unwrap_or_default();
+        return writing::validate(service, type_name, call.body, profile.as_ref().map(|(_, url)| url.as_str()));
+    }
+    let document = body(call)?;
+    let input = Input::read(service, operation, call.query, document.as_ref().map(|document| document.root()))?;
+    match operation.run {
+        Run::Meta => meta::of_instance(service, call).await,
+        Run::MetaAdd => meta::change(service, call, &input, crate::fhir::meta::Change::Add).await,
+        Run::MetaDelete => meta::change(service, call, &input, crate::fhir::meta::Change::Remove).await,
+        Run::Diff => diff::diff(service, call, &input).await,
+        Run::Validate | Run::Changes => Err(Outcome::internal("an operation of another layer")),
+    }
+}
+
+/// The parameters of an operation that another layer carries out. Errors: 400 for those that it does not have.
+pub fn simple(service: &Service, operation: &Operation, call: &Call<'_>) -> Result<Vec<(String, String)>, Outcome> {
+    let document = body(call)?;
+    let input = Input::read(service, operation, call.query, document.as_ref().map(|document| document.root()))?;
+    Ok(input.simple)
+}
+
+fn body<'c>(call: &Call<'c>) -> Result<Option<Document<'c>>, Outcome> {
+    match call.body {
+        [] => Ok(None),
+        body => parse_json(body).map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_stands_once_at_each_level_and_has_a_definition() {
+        for (i, operation) in OPERATIONS.iter().enumerate() {
+            let same = OPERATIONS.iter().filter(|o| o.name == operation.name && o.level == operation.level);
+            assert_eq!(same.count(), 1, "{i} {}", operation.name);
+            assert!(operation.definition.starts_with("http"));
+            assert!(ABSENT.iter().all(|(absent, _)| *absent != operation.name));
+        }
+    }
+}
