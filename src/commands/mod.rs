@@ -135,6 +135,7 @@ fn limits(config: &Config) -> Limits {
     Limits {
         parameters_max: config.search.parameters_max,
         values_max: config.search.values_max,
+        expansion_codes_max: config.search.expansion_codes_max,
         chain_depth_max: config.search.chain_depth_max,
         page_entries_default: config.search.page_entries_default,
         page_entries_max: config.search.page_entries_max,

@@ -99,6 +99,7 @@ pub struct Search {
     pub chain_depth_max: usize,
     pub parameters_max: usize,
     pub values_max: usize,
+    pub expansion_codes_max: usize,
     pub total_default: Total,
     pub named_queries: Vec<NamedQuery>,
 }

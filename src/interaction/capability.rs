@@ -36,7 +36,7 @@ const NOT_SUPPORTED: &[&str] = &[
     "_contained",
     "near",
     "composites of repeating elements",
-    "token modifiers :text :in :not-in :above :below :of-type",
+    "token modifiers :in :not-in :above :below",
 ];
 /// Search parameters that are no element of a resource: they stand in every search.
 const SEARCH_PARAMETERS: &[(&str, &str, &str)] = &[

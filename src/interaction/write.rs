@@ -212,12 +212,12 @@ pub fn is_type(resource: Value<'_>, type_name: &str) -> bool {
 }
 
 pub fn ready(service: &Service, type_number: i16, resource: Value<'_>) -> Content {
-    Content::Ready(Prepared::new(
+    Content::Ready(Box::new(Prepared::new(
         &service.store.registry(),
         &service.store.bodies,
         type_number,
         resource,
-    ))
+    )))
 }
 
 pub async fn apply(service: &Service, op: Op, remarks: Vec<Issue>) -> Result<Reply, Outcome> {

@@ -25,6 +25,8 @@ pub enum Condition {
     Not(Box<Condition>),
     /// Has at least one of these terms.
     Terms(Vec<i64>),
+    /// Has at least one of the terms that this stands for. They are looked up before a search is compiled: by then it has become `Terms`.
+    Lookup(Lookup),
     /// Is one of the resources with these hashes.
     Ids(Vec<i64>),
     /// The type's primary date.
@@ -47,6 +49,15 @@ pub enum Condition {
     Chain(Vec<i64>, Box<Condition>),
     /// Is referenced, under one of these salts, by a resource for which the inner condition holds.
     Has(Vec<i64>, Box<Condition>),
+}
+
+/// What stands for terms that the database knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// The normalised texts of these paths that begin with this.
+    Texts { keys: Vec<i32>, start: String },
+    /// The URIs of these paths that are this one or begin with it and a `/`.
+    Uris { keys: Vec<i32>, below: String },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -101,5 +112,28 @@ impl Condition {
 
     pub fn negated(condition: Condition) -> Condition {
         Condition::Not(Box::new(condition))
+    }
+
+    /// All that has to be looked up for it.
+    pub fn lookups(&self) -> Vec<&Lookup> {
+        match self {
+            Condition::All(conditions) | Condition::Any(conditions) => conditions.iter().flat_map(Condition::lookups).collect(),
+            Condition::Not(inner) | Condition::Chain(_, inner) | Condition::Has(_, inner) => inner.lookups(),
+            Condition::Lookup(lookup) => vec![lookup],
+            _ => Vec::new(),
+        }
+    }
+
+    /// The same with what was found in the place of each look-up.
+    pub fn found(self, terms: &mut impl FnMut(&Lookup) -> Vec<i64>) -> Condition {
+        match self {
+            Condition::All(conditions) => Condition::All(conditions.into_iter().map(|c| c.found(terms)).collect()),
+            Condition::Any(conditions) => Condition::any(conditions.into_iter().map(|c| c.found(terms)).collect()),
+            Condition::Not(inner) => Condition::negated(inner.found(terms)),
+            Condition::Chain(salts, inner) => Condition::Chain(salts, Box::new(inner.found(terms))),
+            Condition::Has(salts, inner) => Condition::Has(salts, Box::new(inner.found(terms))),
+            Condition::Lookup(lookup) => Condition::Terms(terms(&lookup)),
+            other => other,
+        }
     }
 }

@@ -134,6 +134,7 @@ impl Density {
             Condition::Has(_, inner) => self.rows_of(inner),
             // No index, or one whose ranges are known to the planner alone.
             Condition::Not(_)
+            | Condition::Lookup(_)
             | Condition::PrimaryDate(..)
             | Condition::Date(..)
             | Condition::LastUpdated(..)

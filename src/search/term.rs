@@ -9,7 +9,8 @@ pub fn type_term(number: i16) -> i64 {
     xxh3_64_with_seed(b"type", number as u64) as i64
 }
 
-/// The forms of a token, as its terms: `system|code`, `code`, `system|`, `|code`, an exact string, a URI, a URI that begins with this.
+/// The forms of a token, as its terms: `system|code`, `code`, `system|`, `|code`, a normalised text that goes with it, an identifier by its type, an
+/// exact string, a URI, a URI that begins with this.
 #[derive(Debug, Clone, Copy)]
 pub enum Token<'a> {
     SystemAndCode(&'a str, &'a str),
@@ -18,12 +19,17 @@ pub enum Token<'a> {
     Plain(&'a str),
     System(&'a str),
     CodeWithoutSystem(&'a str),
+    Text(&'a str),
+    /// System and code of the identifier's type, and its value.
+    OfType(&'a str, &'a str, &'a str),
     Exact(&'a str),
     Uri(&'a str),
     UriBelow(&'a str),
     /// The same forms for the identifier inside a Reference.
     IdentifierSystemAndValue(&'a str, &'a str),
     IdentifierValue(&'a str),
+    IdentifierSystem(&'a str),
+    IdentifierWithoutSystem(&'a str),
 }
 
 /// The term of a value under a parameter's salt.
@@ -34,18 +40,32 @@ pub fn term(salt: i64, token: Token<'_>) -> i64 {
         Token::Plain(code) => (b'p', "", code),
         Token::System(system) => (b'y', systems::canonical(system), ""),
         Token::CodeWithoutSystem(code) => (b'n', "", code),
+        Token::Text(text) => (b't', "", text),
+        Token::OfType(system, code, _) => (b'o', systems::canonical(system), code),
         Token::Exact(text) => (b'e', "", text),
         Token::Uri(uri) => (b'u', "", uri),
         Token::UriBelow(uri) => (b'b', "", uri),
         Token::IdentifierSystemAndValue(system, value) => (b'S', systems::canonical(system), value),
         Token::IdentifierValue(value) => (b'C', "", value),
+        Token::IdentifierSystem(system) => (b'Y', systems::canonical(system), ""),
+        Token::IdentifierWithoutSystem(value) => (b'N', "", value),
     };
     let mut bytes = Vec::with_capacity(system.len() + value.len() + 2);
     bytes.push(tag);
     bytes.extend_from_slice(system.as_bytes());
     bytes.push(0);
     bytes.extend_from_slice(value.as_bytes());
+    if let Token::OfType(.., value) = token {
+        bytes.push(0);
+        bytes.extend_from_slice(value.as_bytes());
+    }
     xxh3_64_with_seed(&bytes, salt as u64) as i64
+}
+
+/// The salt of identifiers inside references. Those that are filtered by a type are others than those of the path without the filter, which
+/// share its salt otherwise: a reference tells its type, an identifier does not.
+pub fn identifier_salt(salt: i64, target: Option<&str>) -> i64 {
+    target.map_or(salt, |target| xxh3_64_with_seed(target.as_bytes(), salt as u64) as i64)
 }
 
 /// The term of a code that is not the resource's first.
@@ -66,9 +86,12 @@ pub fn unit_code_hash(code: &str) -> i64 {
     term(0, Token::Code(code))
 }
 
-/// The URI itself and each of its beginnings that ends before a `/`, at most ten.
+/// Beginnings of a URI that are kept: further ones would cost a resource more terms than a URI of so many segments is worth.
+pub const URI_SEGMENTS_MAX: usize = 16;
+
+/// The URI itself and each of its beginnings that ends before a `/`, at most [`URI_SEGMENTS_MAX`] of these.
 pub fn uri_ancestors(uri: &str) -> impl Iterator<Item = &str> {
     let authority = uri.find("://").map_or(0, |i| i + 3);
     let slashes = uri[authority..].match_indices('/').map(move |(i, _)| &uri[..authority + i]);
-    slashes.chain(std::iter::once(uri)).take(10)
+    slashes.take(URI_SEGMENTS_MAX).chain(std::iter::once(uri))
 }

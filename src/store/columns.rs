@@ -3,6 +3,7 @@
 use crate::fhir::identity::self_hash;
 use crate::policy::State;
 use crate::search::index::IndexEntry;
+use crate::search::index::Word;
 use crate::search::parameters::Registry;
 use crate::store::rows::Row;
 use crate::store::unit::Change;
@@ -41,6 +42,8 @@ pub struct Columns {
     pub strings: Side<String>,
     pub dates: Side<(i64, i64)>,
     pub quantities: Side<(i64, i64, f64, f64)>,
+    /// For the vocabulary, which has no rows of a resource.
+    pub words: Vec<Word>,
     pub inserts: usize,
 }
 
@@ -174,6 +177,7 @@ impl Columns {
         self.term_first.push(self.terms.len() as i32 + 1);
         self.terms.extend_from_slice(&entry.terms);
         self.term_last.push(self.terms.len() as i32);
+        self.words.extend_from_slice(&entry.words);
         for (key, value) in &entry.strings {
             self.strings.add(place, *key, value.clone());
         }

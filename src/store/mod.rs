@@ -19,6 +19,7 @@ pub mod rows;
 pub mod statements;
 pub mod statistics;
 pub mod unit;
+pub mod vocabulary;
 pub mod write;
 pub mod writer;
 
@@ -30,6 +31,7 @@ use crate::search::parameters::Registry;
 use crate::store::bodies::Bodies;
 use crate::store::pools::Pools;
 use crate::store::rows::RowIds;
+use crate::store::vocabulary::Vocabulary;
 use arc_swap::ArcSwap;
 use arc_swap::Guard;
 use sqlx::Connection;
@@ -50,6 +52,7 @@ pub struct Store {
     registry: Arc<ArcSwap<Registry>>,
     pub bodies: Arc<Bodies>,
     pub row_ids: Arc<RowIds>,
+    pub vocabulary: Arc<Vocabulary>,
     pub clock: Clock,
     leader_options: PgConnectOptions,
     /// Rung after each commit that added change rows.
@@ -90,6 +93,7 @@ impl Store {
             registry: Arc::new(ArcSwap::new(registry)),
             bodies,
             row_ids: Arc::default(),
+            vocabulary: Arc::default(),
             clock,
             leader_options,
             changed: Arc::default(),

@@ -61,7 +61,9 @@ pub async fn batch(store: &Store, after: i64) -> Result<Option<(i64, u64)>, Outc
         };
         entries.push((row.rid, index(parameters, document.root())));
     }
-    statements::replace_index(&mut tx, &entries).await.map_err(database_error)?;
+    statements::replace_index(&store.vocabulary, &mut tx, &entries)
+        .await
+        .map_err(database_error)?;
     tx.commit().await.map_err(database_error)?;
     Ok(Some((last, rows.len() as u64)))
 }

@@ -4,6 +4,8 @@ use crate::policy::State;
 use crate::search::index::IndexEntry;
 use crate::store::columns::Columns;
 use crate::store::unit::Change;
+use crate::store::vocabulary::Vocabulary;
+use crate::store::vocabulary::learn;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::PgConnection;
@@ -122,13 +124,14 @@ pub async fn set_state(conn: &mut PgConnection, rids: &[i64], from: State, to: S
 }
 
 /// Replaces the index entries of rows whose content stays.
-pub async fn replace_index(conn: &mut PgConnection, entries: &[(i64, IndexEntry)]) -> Result<(), sqlx::Error> {
+pub async fn replace_index(vocabulary: &Vocabulary, conn: &mut PgConnection, entries: &[(i64, IndexEntry)]) -> Result<(), sqlx::Error> {
     let mut columns = Columns::default();
     for (rid, entry) in entries {
         let place = columns.rid.len();
         columns.rid.push(*rid);
         columns.push_entry(place, entry);
     }
+    learn(vocabulary, conn, &columns.words).await?;
     sqlx::query(REPLACE_INDEX).bind(&columns.rid).execute(&mut *conn).await?;
     sqlx::query(
         "update resource r

@@ -92,7 +92,7 @@ impl Prepared {
 
 #[derive(Debug, Clone)]
 pub enum Content {
-    Ready(Prepared),
+    Ready(Box<Prepared>),
     /// JSON text that refers to other entries of its unit: prepared when their ids are known.
     Open(String),
 }

@@ -33,6 +33,7 @@ use crate::store::unit::Op;
 use crate::store::unit::Prepared;
 use crate::store::unit::Unit;
 use crate::store::unit::UnitReply;
+use crate::store::vocabulary;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::Connection;
@@ -76,15 +77,17 @@ pub async fn apply(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Re
     let mut written = Written::default();
     if !needs_state {
         let replies = written.units(store, &Known::default(), units, now);
-        // One statement, which is its own transaction.
-        written.store(store, conn, now).await.map_err(at_commit)?;
+        // Words and rows are a statement each, which is its own transaction.
+        let words = written.store(store, conn, now).await.map_err(at_commit)?;
+        store.vocabulary.remember(words);
         return Ok(replies);
     }
     let mut tx = conn.begin().await?;
     let known = known::read(store, &mut tx, units).await?;
     let replies = written.units(store, &known, units, now);
-    written.store(store, &mut tx, now).await?;
+    let words = written.store(store, &mut tx, now).await?;
     tx.commit().await.map_err(at_commit)?;
+    store.vocabulary.remember(words);
     Ok(replies)
 }
 
@@ -220,7 +223,9 @@ impl Written {
         })
     }
 
-    async fn store(mut self, store: &Store, conn: &mut PgConnection, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    /// Returns the words that the vocabulary has from now on, if this is committed.
+    async fn store(mut self, store: &Store, conn: &mut PgConnection, now: DateTime<Utc>) -> Result<Vec<i64>, sqlx::Error> {
+        let words = vocabulary::learn(&store.vocabulary, conn, &self.columns.words).await?;
         if !self.columns.is_empty() {
             self.columns.assign_row_ids(store.row_ids.take(conn, self.columns.inserts()).await?);
             statements::write(conn, &self.columns, now).await?;
@@ -229,7 +234,8 @@ impl Written {
             document_rows::store(store, conn, document, &self.columns.member_ids(&document.members), now).await?;
         }
         document_rows::store_aliases(conn, &self.aliases).await?;
-        ingestion::succeed(conn, &self.ingestions, now).await
+        ingestion::succeed(conn, &self.ingestions, now).await?;
+        Ok(words)
     }
 }
 

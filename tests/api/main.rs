@@ -39,5 +39,6 @@ mod search_random;
 mod search_ranges;
 mod search_results;
 mod search_system;
+mod search_tokens;
 mod search_values;
 mod transaction;

@@ -4,6 +4,7 @@
 pub mod bundle;
 pub mod compartment;
 pub mod include;
+pub mod lookup;
 pub mod page;
 pub mod subset;
 
@@ -13,6 +14,7 @@ use crate::interaction::Service;
 use crate::interaction::pairs;
 use crate::interaction::search::bundle::bundle;
 use crate::interaction::search::include::included;
+use crate::interaction::search::lookup::look_up;
 use crate::interaction::search::page::Page;
 use crate::interaction::search::page::matches;
 use crate::interaction::search::page::matches_of_types;
@@ -75,6 +77,7 @@ pub async fn search(service: &Service, base: &str, scope: Scope<'_>, query: &str
             query.condition = Condition::All(vec![std::mem::replace(&mut query.condition, Condition::nothing()), within]);
         }
         query.used.extend(of_type.iter().cloned());
+        query.condition = look_up(service, std::mem::replace(&mut query.condition, Condition::nothing())).await?;
     }
     let path = scope.path();
     let total = total(service, &queries).await?;

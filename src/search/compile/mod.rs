@@ -14,6 +14,9 @@ use crate::search::sql::Sql;
 /// Rows wider than this have an index of their own, so that a range condition on the beginning of the others stays exact. Microseconds.
 pub const WIDE: i64 = 31_622_400_000_000;
 
+/// Terms that one scan of the inverted index looks for: it compares each row that it finds with all of them, so many are looked for in parts.
+const TERMS_OF_SCAN: usize = 256;
+
 pub struct Compiler {
     pub sql: Sql,
     policy: Policy,
@@ -86,6 +89,7 @@ impl Compiler {
                 self.sql.push(") is not true");
             }
             Condition::Terms(terms) => self.terms(alias, terms),
+            Condition::Lookup(_) => unreachable!("what is looked up is terms before it is compiled"),
             Condition::Ids(hashes) => {
                 self.sql
                     .push(alias)
@@ -171,8 +175,29 @@ impl Compiler {
     }
 
     fn terms(&mut self, alias: &str, terms: &[i64]) {
+        if terms.len() > TERMS_OF_SCAN {
+            return self.many_terms(alias, terms);
+        }
         let operator = if terms.len() == 1 { ".terms @> " } else { ".terms && " };
         self.sql.push(alias).push(operator).bind(Arg::Ints(terms.to_vec()));
+    }
+
+    /// Rows that are there are asked by a hash of the terms; an index is scanned for a part of them at a time.
+    fn many_terms(&mut self, alias: &str, terms: &[i64]) {
+        if self.is_asking {
+            self.sql.push("exists (select from unnest(").push(alias);
+            // `is true` keeps the planner from making a join of it.
+            self.sql
+                .push(".terms) term where (term in (select unnest(")
+                .bind(Arg::Ints(terms.to_vec()))
+                .push("))) is true)");
+            return;
+        }
+        for (i, part) in terms.chunks(TERMS_OF_SCAN).enumerate() {
+            self.sql.push(if i == 0 { "(" } else { " or " });
+            self.sql.push(alias).push(".terms && ").bind(Arg::Ints(part.to_vec()));
+        }
+        self.sql.push(")");
     }
 
     /// `rid in (select rid from table where key = $n and `, left open.

@@ -21,7 +21,7 @@ use crate::search::term::type_term;
 use std::borrow::Cow;
 
 /// Raised when terms are made otherwise than before: an index of another version needs `eds reindex`.
-pub const INDEX_VERSION: i32 = 4;
+pub const INDEX_VERSION: i32 = 5;
 
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct IndexEntry {
@@ -37,6 +37,17 @@ pub struct IndexEntry {
     pub strings: Vec<(i32, String)>,
     pub dates: Vec<(i32, datetime::Range)>,
     pub quantities: Vec<QuantityEntry>,
+    /// What the vocabulary must have before the resource is found.
+    pub words: Vec<Word>,
+}
+
+/// A term that the vocabulary tells the meaning of (`migrations/0009_vocabulary.sql`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Word {
+    pub term: i64,
+    pub key: i32,
+    /// `None`: a coding.
+    pub value: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -91,6 +102,8 @@ pub fn index(parameters: &TypeParameters, resource: Value<'_>) -> IndexEntry {
     entry.terms = references;
     entry.strings.sort_unstable();
     entry.strings.dedup();
+    entry.words.sort_unstable();
+    entry.words.dedup();
     entry
 }
 
@@ -155,11 +168,8 @@ impl<'p> Indexer<'p> {
             Datatype::Boolean => self.put_plain(extract, value.raw()),
             Datatype::PresentAndNotFalse => self.put_plain(extract, if value.as_bool() == Some(false) { "false" } else { "true" }),
             Datatype::Coding => self.put_coding(extract, value),
-            Datatype::CodeableConcept => {
-                let codings = value.get("coding")?;
-                codings.items().filter_map(|coding| self.put_coding(extract, coding)).last()
-            }
-            Datatype::Identifier => self.put_system_and(extract, value, "value"),
+            Datatype::CodeableConcept => self.put_concept(extract, value),
+            Datatype::Identifier => self.put_identifier(extract, value),
             Datatype::ContactPoint => self.put_token(extract, value.get_str("use").as_deref(), &value.get_str("value")?),
             Datatype::Text => self.put_string(extract, &value.as_str()?),
             Datatype::Uri => self.put_uri(extract, &value.as_str()?),

@@ -9,11 +9,16 @@ use crate::fhir::identity::without_version;
 use crate::fhir::json::Value;
 use crate::fhir::strings::normalise;
 use crate::search::index::Indexer;
+use crate::search::index::Word;
 use crate::search::parameters::Extract;
 use crate::search::term::Token;
+use crate::search::term::identifier_salt;
 use crate::search::term::reference_term;
 use crate::search::term::term;
 use crate::search::term::uri_ancestors;
+
+/// Longest URI of the vocabulary: an entry of a B-tree has room for a third of a page.
+const WORD_BYTES_MAX: usize = 2_000;
 
 impl Indexer<'_> {
     pub(super) fn put_token(&mut self, extract: &Extract, system: Option<&str>, code: &str) -> Option<()> {
@@ -39,8 +44,50 @@ impl Indexer<'_> {
         Some(())
     }
 
+    pub(super) fn put_concept(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
+        let text = self.put_token_text(extract, value.get_str("text").as_deref());
+        let codings = value.get("coding").into_iter().flat_map(|codings| codings.items());
+        codings.filter_map(|coding| self.put_coding(extract, coding)).last().or(text)
+    }
+
     pub(super) fn put_coding(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
-        self.put_system_and(extract, value, "code")
+        let text = self.put_token_text(extract, value.get_str("display").as_deref());
+        if let (Some(system), Some(code)) = (value.get_str("system"), value.get_str("code")) {
+            self.put_word(extract, term(extract.salt, Token::SystemAndCode(&system, &code)), None);
+        }
+        self.put_system_and(extract, value, "code").or(text)
+    }
+
+    pub(super) fn put_identifier(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
+        let kind = value.get("type");
+        let text = self.put_token_text(extract, kind.and_then(|kind| kind.get_str("text")).as_deref());
+        if let Some(text) = value.get_str("value") {
+            let codings = kind
+                .and_then(|kind| kind.get("coding"))
+                .into_iter()
+                .flat_map(|codings| codings.items());
+            let types = codings.filter_map(|coding| Some((coding.get_str("system")?, coding.get_str("code")?)));
+            self.tokens
+                .extend(types.map(|(system, code)| term(extract.salt, Token::OfType(&system, &code, &text))));
+        }
+        self.put_system_and(extract, value, "value").or(text)
+    }
+
+    /// The text of a token, which `:text` finds.
+    fn put_token_text(&mut self, extract: &Extract, text: Option<&str>) -> Option<()> {
+        let text = normalise(text?);
+        if text.is_empty() {
+            return None;
+        }
+        let term = term(extract.salt, Token::Text(&text));
+        self.tokens.push(term);
+        self.put_word(extract, term, Some(text));
+        Some(())
+    }
+
+    fn put_word(&mut self, extract: &Extract, term: i64, value: Option<String>) {
+        let key = extract.key;
+        self.entry.words.push(Word { term, key, value });
     }
 
     /// A system with or without its code or value: the system alone can be found too.
@@ -76,11 +123,14 @@ impl Indexer<'_> {
             self.push_reference(extract.salt, reference_hash(uri));
             return;
         }
-        self.tokens.push(term(extract.salt, Token::Uri(uri)));
+        let whole = term(extract.salt, Token::Uri(uri));
+        self.tokens.push(whole);
         if extract.has_ancestors {
             for ancestor in uri_ancestors(uri) {
                 self.tokens.push(term(extract.salt, Token::UriBelow(ancestor)));
             }
+        } else if uri.len() <= WORD_BYTES_MAX {
+            self.put_word(extract, whole, Some(uri.to_owned()));
         }
     }
 
@@ -107,18 +157,27 @@ impl Indexer<'_> {
             self.push_reference(extract.salt, target);
             found = Some(());
         }
-        if let Some(identifier) = value.get("identifier")
-            && let Some(text) = identifier
-                .get_str("value")
-                .filter(|_| extract.target.is_none() || found.is_some() || wanted(""))
-        {
-            self.tokens.push(term(extract.salt, Token::IdentifierValue(&text)));
-            if let Some(system) = identifier.get_str("system") {
-                self.tokens
-                    .push(term(extract.salt, Token::IdentifierSystemAndValue(&system, &text)));
-            }
-            found = Some(());
+        let is_wanted = extract.target.is_none() || found.is_some() || wanted("");
+        if let Some(identifier) = value.get("identifier").filter(|_| is_wanted) {
+            found = self.put_reference_identifier(extract, identifier).or(found);
         }
         found
+    }
+
+    fn put_reference_identifier(&mut self, extract: &Extract, identifier: Value<'_>) -> Option<()> {
+        let (system, value) = (identifier.get_str("system"), identifier.get_str("value"));
+        let salt = identifier_salt(extract.salt, extract.target.as_deref());
+        let mut push = |token| self.tokens.push(term(salt, token));
+        if let Some(system) = &system {
+            push(Token::IdentifierSystem(system));
+        }
+        match (&system, &value) {
+            (Some(system), Some(value)) => push(Token::IdentifierSystemAndValue(system, value)),
+            (None, Some(value)) => push(Token::IdentifierWithoutSystem(value)),
+            (Some(_), None) => return Some(()),
+            (None, None) => return None,
+        }
+        push(Token::IdentifierValue(value.as_deref()?));
+        Some(())
     }
 }

@@ -42,6 +42,9 @@ const PRIMARY_DATES: &[&str] = &[
     "expiration-date",
 ];
 
+/// The system of booleans as tokens. <https://hl7.org/fhir/R4/search.html#token>
+const BOOLEANS: &str = "http://terminology.hl7.org/CodeSystem/special-values";
+
 pub fn compile_type(definitions: &'static Definitions, name: &str) -> Result<TypeParameters, String> {
     let number = definitions.number_of(name).ok_or_else(|| format!("{name} has no number"))?;
     let mut compiled = TypeParameters {
@@ -102,6 +105,10 @@ pub fn parameter(definition: &SearchParameter, paths: &[Path], bit: u32) -> Para
         bit,
         has_plain_codes: false,
         has_codings: false,
+        has_concepts: false,
+        has_identifiers: false,
+        has_uris_in_vocabulary: false,
+        target_filter: None,
         implied_systems: Vec::new(),
         is_primary_date: false,
         targets: definition.targets.clone(),
@@ -182,7 +189,9 @@ pub fn grow(definitions: &'static Definitions, compiled: &mut TypeParameters, ty
         .iter()
         .find_map(|s| if let Step::ResolveIs(t) = s { Some(t.clone()) } else { None });
     let is_present = path.steps.contains(&Step::PresentAndNotFalse);
+    let is_profile = name == ".meta.profile";
     let into = &mut compiled.parameters[parameter];
+    into.target_filter.clone_from(&target);
     if !into.keys.contains(&key) {
         into.salts.push(salt);
         into.keys.push(key);
@@ -197,7 +206,13 @@ pub fn grow(definitions: &'static Definitions, compiled: &mut TypeParameters, ty
         let is_plain = matches!(datatype, Datatype::Code | Datatype::Boolean | Datatype::PresentAndNotFalse);
         into.has_plain_codes |= is_plain;
         into.has_codings |= !is_plain;
+        into.has_concepts |= matches!(datatype, Datatype::Coding | Datatype::CodeableConcept);
+        into.has_identifiers |= datatype == Datatype::Identifier;
+        into.has_uris_in_vocabulary |= datatype == Datatype::Uri && is_profile;
         into.implied_systems.extend(leaf.system.filter(|_| is_plain));
+        if matches!(datatype, Datatype::Boolean | Datatype::PresentAndNotFalse) {
+            into.implied_systems.push(BOOLEANS.to_owned());
+        }
         let bits = 1i64 << into.bit;
         let extracts = &mut compiled.walk.nodes[leaf.node].extracts;
         match extracts
@@ -205,7 +220,7 @@ pub fn grow(definitions: &'static Definitions, compiled: &mut TypeParameters, ty
             .find(|e| e.key == key && e.kind == kind && e.datatype == datatype && e.target == target)
         {
             Some(extract) => extract.bits |= bits,
-            // Profiles stand in most resources: their ancestors would cost more than `_profile:below` is worth.
+            // Profiles stand in most resources, and are few: `_profile:below` looks for them in the vocabulary.
             None => extracts.push(Extract {
                 bits,
                 kind,
@@ -213,7 +228,7 @@ pub fn grow(definitions: &'static Definitions, compiled: &mut TypeParameters, ty
                 key,
                 datatype,
                 target: target.clone(),
-                has_ancestors: name != ".meta.profile",
+                has_ancestors: !is_profile,
             }),
         }
     }

@@ -30,6 +30,14 @@ pub struct Parameter {
     pub has_plain_codes: bool,
     /// It reads codings or identifiers, which have systems of their own.
     pub has_codings: bool,
+    /// It reads Codings or CodeableConcepts: codes of a terminology, with a text for people.
+    pub has_concepts: bool,
+    /// It reads Identifiers, which may have a type.
+    pub has_identifiers: bool,
+    /// Its URIs stand in the vocabulary, not with their beginnings among the terms.
+    pub has_uris_in_vocabulary: bool,
+    /// The type that its references are filtered by.
+    pub target_filter: Option<String>,
     /// The systems that its plain codes imply.
     pub implied_systems: Vec<String>,
     /// Its date stands in the resource's own row.

@@ -30,6 +30,8 @@ pub struct Limits {
     pub page_entries_default: usize,
     pub page_entries_max: usize,
     pub includes_max: usize,
+    /// Codes of a value set, and texts of codes, that one value of a search may stand for.
+    pub expansion_codes_max: usize,
     pub total_default: Total,
     pub named_queries: Vec<NamedQuery>,
     /// What a reference to this server begins with, without the final slash.
@@ -289,10 +291,10 @@ impl Parser<'_> {
             base_url: self.base,
         };
         let is_not = modifier == Some("not");
+        let modifier = modifier.filter(|_| !is_not);
         let alternatives: Result<Vec<_>, _> = match is_not {
             true if parameter.kind != SearchParameterKind::Token => return Err(bad_modifier(parameter, "not")),
-            true => values.iter().map(|v| value::condition(&context, parameter, None, v)).collect(),
-            false => values.iter().map(|v| value::condition(&context, parameter, modifier, v)).collect(),
+            _ => values.iter().map(|v| value::condition(&context, parameter, modifier, v)).collect(),
         };
         let condition = Condition::any(alternatives?);
         Ok(if is_not { Condition::negated(condition) } else { condition })
@@ -337,6 +339,10 @@ fn missing(parameter: &Parameter, text: &str) -> Result<Condition, Outcome> {
     if parameter.code == "_id" || parameter.code == "_lastUpdated" {
         return Err(Outcome::invalid(format!("{} is never missing", parameter.code)));
     }
+    // <https://hl7.org/fhir/R4/search.html#modifiers>: for all parameters except combinations.
+    if parameter.kind == SearchParameterKind::Composite {
+        return Err(bad_modifier(parameter, "missing"));
+    }
     let condition = Condition::Missing(1i64 << parameter.bit);
     match text {
         "true" => Ok(condition),
@@ -366,7 +372,7 @@ fn check_same_order(queries: &[Query]) -> Result<(), Outcome> {
 fn without_type_term(mut conditions: Vec<Condition>) -> Vec<Condition> {
     if conditions[1..]
         .iter()
-        .any(|c| matches!(c, Condition::Terms(_) | Condition::Chain(..)))
+        .any(|c| matches!(c, Condition::Terms(_) | Condition::Lookup(_) | Condition::Chain(..)))
     {
         conditions.remove(0);
     }

@@ -59,12 +59,42 @@ fn id(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str>, text
 }
 
 pub fn bad_modifier(parameter: &Parameter, modifier: &str) -> Outcome {
+    let taken = match modifiers(parameter) {
+        taken if taken.is_empty() => "no modifiers".to_owned(),
+        taken => format!(":{}", taken.join(", :")),
+    };
     Outcome::not_supported(format!(
-        "The modifier :{} is not supported for {} ({:?})",
+        "The modifier :{} is not supported for {}, which is a {:?} and takes {taken}",
         shown(modifier),
         parameter.code,
         parameter.kind
     ))
+}
+
+/// The modifiers that a parameter takes. <https://hl7.org/fhir/R4/search.html#modifiers>
+pub fn modifiers(parameter: &Parameter) -> Vec<&'static str> {
+    if parameter.code == "_id" {
+        return vec!["not"];
+    }
+    if parameter.code == "_lastUpdated" || parameter.unsupported.is_some() {
+        return Vec::new();
+    }
+    let mut taken = match parameter.kind {
+        SearchParameterKind::Composite | SearchParameterKind::Special => return Vec::new(),
+        SearchParameterKind::Token => vec!["not"],
+        SearchParameterKind::Reference => vec!["identifier", "[type]"],
+        SearchParameterKind::String => vec!["contains", "exact"],
+        SearchParameterKind::Uri => vec!["above", "below"],
+        SearchParameterKind::Date | SearchParameterKind::Number | SearchParameterKind::Quantity => Vec::new(),
+    };
+    if parameter.has_concepts || parameter.has_identifiers {
+        taken.push("text");
+    }
+    if parameter.has_identifiers {
+        taken.push("of-type");
+    }
+    taken.push("missing");
+    taken
 }
 
 /// A name of the client's own making, cut short: what is echoed stays small and on one line.

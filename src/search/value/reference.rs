@@ -3,32 +3,34 @@
 use crate::fhir::identity::is_id;
 use crate::fhir::identity::local_reference;
 use crate::fhir::identity::reference_hash;
+use crate::fhir::identity::referenced_type;
 use crate::fhir::identity::self_hash;
 use crate::fhir::identity::without_version;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
 use crate::search::parameters::Parameter;
 use crate::search::term::Token;
+use crate::search::term::identifier_salt;
 use crate::search::term::reference_term;
+use crate::search::term::term;
 use crate::search::value::Context;
 use crate::search::value::bad_modifier;
 use crate::search::value::split::split_token;
 use crate::search::value::split::unescape;
-use crate::search::value::token::terms;
 
 pub fn reference(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Condition, Outcome> {
     let only = match modifier {
-        Some("identifier") => {
-            let (system, value) = split_token(text);
-            let token = match &system {
-                Some(system) => Token::IdentifierSystemAndValue(system, &value),
-                None => Token::IdentifierValue(&value),
-            };
-            return Ok(Condition::Terms(terms(parameter, std::iter::once(token))));
+        Some("identifier") => return identifier(parameter, text),
+        Some(name) if context.registry.of(name).is_some() => {
+            if !parameter.targets.is_empty() && !parameter.targets.iter().any(|target| target == name) {
+                let targets = parameter.targets.join(", ");
+                return Err(Outcome::invalid(format!("{} references {targets}, not {name}", parameter.code)));
+            }
+            Some(name)
         }
-        Some(name) if context.registry.of(name).is_some() => Some(name),
         Some(modifier) => return Err(bad_modifier(parameter, modifier)),
-        None => None,
+        // A parameter that is filtered by a type shares its terms with the path without the filter.
+        None => parameter.target_filter.as_deref(),
     };
     let text = unescape(text);
     let relative = text
@@ -48,10 +50,34 @@ pub fn reference(context: &Context<'_>, parameter: &Parameter, modifier: Option<
         };
         types.iter().map(|t| self_hash(t, reference)).collect()
     } else {
+        // A URN does not tell its type.
+        if only.is_some_and(|only| referenced_type(reference).is_some_and(|other| other != only)) {
+            return Ok(Condition::nothing());
+        }
         vec![reference_hash(reference)]
     };
     let terms = targets
         .iter()
         .flat_map(|target| parameter.salts.iter().map(|salt| reference_term(*salt, *target)));
     Ok(Condition::Terms(terms.collect()))
+}
+
+/// `:identifier`: Reference.identifier, in the forms of a token. <https://hl7.org/fhir/R4/search.html#reference>
+fn identifier(parameter: &Parameter, text: &str) -> Result<Condition, Outcome> {
+    let (system, value) = split_token(text);
+    let token = match (&system, value.as_str()) {
+        (None, "") => return Err(needs_identifier(parameter)),
+        (Some(system), "") if system.is_empty() => return Err(needs_identifier(parameter)),
+        (Some(system), "") => Token::IdentifierSystem(system),
+        (Some(system), value) if system.is_empty() => Token::IdentifierWithoutSystem(value),
+        (Some(system), value) => Token::IdentifierSystemAndValue(system, value),
+        (None, value) => Token::IdentifierValue(value),
+    };
+    let target = parameter.target_filter.as_deref();
+    let salts = parameter.salts.iter().map(|salt| identifier_salt(*salt, target));
+    Ok(Condition::Terms(salts.map(|salt| term(salt, token)).collect()))
+}
+
+fn needs_identifier(parameter: &Parameter) -> Outcome {
+    Outcome::invalid(format!("{}:identifier is value, system|value, |value or system|", parameter.code))
 }

@@ -1,10 +1,13 @@
 //! Strings and URIs. Spec: <https://hl7.org/fhir/R4/search.html#string>, <https://hl7.org/fhir/R4/search.html#uri>.
 
+use crate::fhir::strings::STRING_CHARS_MAX;
 use crate::fhir::strings::normalise;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
+use crate::search::condition::Lookup;
 use crate::search::parameters::Parameter;
 use crate::search::term::Token;
+use crate::search::term::URI_SEGMENTS_MAX;
 use crate::search::term::uri_ancestors;
 use crate::search::value::bad_modifier;
 use crate::search::value::split::unescape;
@@ -12,16 +15,44 @@ use crate::search::value::token::terms;
 
 pub fn string(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Condition, Outcome> {
     let text = unescape(text);
-    let normal = normalise(&text);
-    if normal.is_empty() {
-        return Err(Outcome::invalid(format!("{} has an empty value", parameter.code)));
-    }
     match modifier {
-        None => Ok(Condition::StringStart(parameter.keys.clone(), normal)),
-        Some("contains") => Ok(Condition::StringPart(parameter.keys.clone(), normal)),
+        None => Ok(Condition::StringStart(parameter.keys.clone(), normal(parameter, &text)?)),
+        Some("contains") => {
+            let normal = normal(parameter, &text)?;
+            if !has_trigram(&normal) {
+                let text = format!("{}:contains needs three letters or digits in a row", parameter.code);
+                return Err(Outcome::invalid(text).with_code("too-costly"));
+            }
+            Ok(Condition::StringPart(parameter.keys.clone(), normal))
+        }
         Some("exact") => Ok(Condition::Terms(terms(parameter, std::iter::once(Token::Exact(&text))))),
         Some(modifier) => Err(bad_modifier(parameter, modifier)),
     }
+}
+
+/// The text as strings are compared. Errors: 400 for one without a character that counts, or longer than what is kept.
+pub fn normal(parameter: &Parameter, text: &str) -> Result<String, Outcome> {
+    let normal = normalise(text);
+    if normal.is_empty() {
+        return Err(Outcome::invalid(format!("{} has an empty value", parameter.code)));
+    }
+    if normal.chars().count() >= STRING_CHARS_MAX {
+        let text = format!("{} is compared by fewer than {STRING_CHARS_MAX} characters", parameter.code);
+        return Err(Outcome::invalid(text));
+    }
+    Ok(normal)
+}
+
+/// Whether the index of parts, which is of trigrams, can look for it. A word has two characters more before it and one after it, where the part
+/// does not begin or end inside of it. <https://www.postgresql.org/docs/current/pgtrgm.html>
+fn has_trigram(part: &str) -> bool {
+    let words: Vec<&str> = part.split(|c: char| !c.is_alphanumeric()).collect();
+    let last = words.len() - 1;
+    let around = |i: usize| if i > 0 { 2 } else { 0 } + usize::from(i < last);
+    words.iter().enumerate().any(|(i, word)| {
+        let letters = word.chars().count();
+        letters > 0 && letters + around(i) >= 3
+    })
 }
 
 /// `:above` finds what the value lies below, `:below` what lies below the value.
@@ -29,10 +60,48 @@ pub fn uri(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<
     let text = unescape(text);
     let terms = match modifier {
         None => terms(parameter, std::iter::once(Token::Uri(&text))),
-        Some("below") if parameter.code == "_profile" => return Err(bad_modifier(parameter, "below")),
-        Some("below") => terms(parameter, std::iter::once(Token::UriBelow(text.trim_end_matches('/')))),
+        Some("below") => return below(parameter, text.trim_end_matches('/')),
         Some("above") => terms(parameter, uri_ancestors(&text).map(Token::Uri)),
         Some(modifier) => return Err(bad_modifier(parameter, modifier)),
     };
     Ok(Condition::Terms(terms))
+}
+
+fn below(parameter: &Parameter, uri: &str) -> Result<Condition, Outcome> {
+    if parameter.has_uris_in_vocabulary {
+        let below = uri.to_owned();
+        let keys = parameter.keys.clone();
+        return Ok(Condition::Lookup(Lookup::Uris { keys, below }));
+    }
+    if uri_ancestors(uri).count() > URI_SEGMENTS_MAX {
+        let text = format!("{}:below needs a URI of at most {URI_SEGMENTS_MAX} segments", parameter.code);
+        return Err(Outcome::invalid(text).with_code("too-costly"));
+    }
+    Ok(Condition::Terms(terms(parameter, std::iter::once(Token::UriBelow(uri)))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_looked_for_by_its_trigrams() {
+        for (part, has) in [
+            ("ros", true),
+            ("ro", false),
+            ("a", false),
+            ("è", false),
+            ("---", false),
+            ("a--", false),
+            ("ab-", true),
+            ("--a", true),
+            ("a b", true),
+            ("a-", false),
+            (" ab", true),
+            ("-.-", false),
+            ("иван", true),
+        ] {
+            assert_eq!(has_trigram(part), has, "{part}");
+        }
+    }
 }

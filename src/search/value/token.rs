@@ -1,19 +1,29 @@
-//! Tokens: `code`, `system|code`, `|code`, `system|`. Spec: <https://hl7.org/fhir/R4/search.html#token>.
+//! Tokens: `code`, `system|code`, `|code`, `system|`, and what their modifiers ask. Spec: <https://hl7.org/fhir/R4/search.html#token>.
 
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
+use crate::search::condition::Lookup;
 use crate::search::parameters::Parameter;
 use crate::search::term::Token;
 use crate::search::term::term;
 use crate::search::value::bad_modifier;
 use crate::search::value::split::split_token;
+use crate::search::value::split::split_unescaped;
+use crate::search::value::split::unescape;
+use crate::search::value::text::normal;
+
+pub fn token(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Condition, Outcome> {
+    match modifier {
+        None => code(parameter, text),
+        Some("text") => token_text(parameter, text),
+        Some("of-type") => of_type(parameter, text),
+        Some(modifier) => Err(bad_modifier(parameter, modifier)),
+    }
+}
 
 /// `code`, `system|code`, `|code`, `system|`.
-pub fn token(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Condition, Outcome> {
-    if let Some(modifier) = modifier {
-        return Err(bad_modifier(parameter, modifier));
-    }
-    let (system, code) = split_token(text);
+fn code(parameter: &Parameter, text: &str) -> Result<Condition, Outcome> {
+    let (system, code) = system_and_code(parameter, text)?;
     let form = match (&system, code.as_str()) {
         (Some(system), "") if system.is_empty() => return Err(Outcome::invalid(format!("{} needs a code or a system", parameter.code))),
         (Some(system), "") => Token::System(system),
@@ -29,7 +39,69 @@ pub fn token(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Resul
         .then_some(form)
         .into_iter()
         .chain(is_plain.then_some(Token::Plain(&code)));
-    Ok(Condition::Terms(terms(parameter, forms)))
+    let terms = Condition::Terms(terms(parameter, forms));
+    match &system {
+        Some(system) if code.is_empty() && parameter.has_plain_codes => Ok(Condition::any(vec![terms, all_of_system(parameter, system)?])),
+        _ => Ok(terms),
+    }
+}
+
+/// `system|` where codes are plain: their system is that of the definition, so all have it or none has.
+fn all_of_system(parameter: &Parameter, system: &String) -> Result<Condition, Outcome> {
+    let systems = &parameter.implied_systems;
+    if !systems.contains(system) {
+        return Ok(Condition::nothing());
+    }
+    if parameter.has_codings || systems.iter().any(|other| other != system) {
+        return Err(Outcome::not_supported(format!(
+            "{} reads codes of several systems, which do not say theirs: search by system|code",
+            parameter.code
+        )));
+    }
+    Ok(Condition::negated(Condition::Missing(1i64 << parameter.bit)))
+}
+
+fn system_and_code(parameter: &Parameter, text: &str) -> Result<(Option<String>, String), Outcome> {
+    let mut parts = split_unescaped(text, '|');
+    match parts.len() {
+        1 => Ok((None, parts.remove(0))),
+        2 => Ok((Some(parts.remove(0)), parts.remove(0))),
+        _ => Err(Outcome::invalid(format!(
+            "{} is code, system|code, |code or system|; a | that is part of a value is written \\|",
+            parameter.code
+        ))),
+    }
+}
+
+/// `:text`: a string search on CodeableConcept.text, Coding.display and Identifier.type.text. <https://hl7.org/fhir/R4/search.html#token>
+fn token_text(parameter: &Parameter, text: &str) -> Result<Condition, Outcome> {
+    if !parameter.has_concepts && !parameter.has_identifiers {
+        return Err(Outcome::not_supported(format!(
+            "{}:text: its values have no text beside the code",
+            parameter.code
+        )));
+    }
+    Ok(Condition::Lookup(Lookup::Texts {
+        keys: parameter.keys.clone(),
+        start: normal(parameter, &unescape(text))?,
+    }))
+}
+
+/// `:of-type`: `system|code|value` of Identifier.type.coding and Identifier.value. <https://hl7.org/fhir/R4/search.html#token>
+fn of_type(parameter: &Parameter, text: &str) -> Result<Condition, Outcome> {
+    if !parameter.has_identifiers {
+        return Err(bad_modifier(parameter, "of-type"));
+    }
+    match split_unescaped(text, '|').as_slice() {
+        [system, code, value] if !system.is_empty() && !code.is_empty() && !value.is_empty() => {
+            let token = Token::OfType(system, code, value);
+            Ok(Condition::Terms(terms(parameter, std::iter::once(token))))
+        }
+        _ => Err(Outcome::invalid(format!(
+            "{}:of-type is system|code|value: the system and code of the identifier's type, and its value",
+            parameter.code
+        ))),
+    }
 }
 
 /// The term of a token's code, whatever its system; `None` if it names none, or the parameter reads several paths.

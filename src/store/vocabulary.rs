@@ -1,0 +1,92 @@
+//! The vocabulary: what terms mean (`migrations/0009_vocabulary.sql`). It is a superset of what resources have: a word is written before the first
+//! resource that has it, nothing removes one, and a word whose resource was rolled back finds nothing.
+
+use crate::outcome::Outcome;
+use crate::search::condition::Lookup;
+use crate::search::index::Word;
+use crate::store::Store;
+use crate::store::database_error;
+use sqlx::PgConnection;
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+/// Words that a server remembers to have seen in the database: so many that what is often written is not written again, 8 bytes each.
+const KNOWN_MAX: usize = 200_000;
+
+/// The words that are known to stand in the database.
+#[derive(Debug, Default)]
+pub struct Vocabulary {
+    known: Mutex<HashSet<i64>>,
+}
+
+impl Vocabulary {
+    /// Those that may not stand there yet, each once. In the order of their terms: of two servers that write the same words one waits for the other,
+    /// and never each for the other.
+    pub fn unknown<'w>(&self, words: impl Iterator<Item = &'w Word>) -> Vec<&'w Word> {
+        let known = self.known.lock().expect("not poisoned");
+        let mut unknown: Vec<&Word> = words.filter(|word| !known.contains(&word.term)).collect();
+        unknown.sort_unstable();
+        unknown.dedup_by_key(|word| word.term);
+        unknown
+    }
+
+    /// They are committed.
+    pub fn remember(&self, terms: Vec<i64>) {
+        let mut known = self.known.lock().expect("not poisoned");
+        if known.len() + terms.len() > KNOWN_MAX {
+            known.clear();
+        }
+        known.extend(terms);
+    }
+}
+
+/// Writes the words that are new. Returns their terms, to be remembered when they are committed.
+pub async fn learn(vocabulary: &Vocabulary, conn: &mut PgConnection, words: &[Word]) -> Result<Vec<i64>, sqlx::Error> {
+    let words = vocabulary.unknown(words.iter());
+    let terms: Vec<i64> = words.iter().map(|word| word.term).collect();
+    if terms.is_empty() {
+        return Ok(terms);
+    }
+    sqlx::query(
+        "insert into vocabulary (term, key, value)
+         select * from unnest($1::bigint[], $2::int[], $3::text[])
+         on conflict do nothing",
+    )
+    .bind(&terms)
+    .bind(words.iter().map(|word| word.key).collect::<Vec<_>>())
+    .bind(words.iter().map(|word| word.value.as_deref()).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    Ok(terms)
+}
+
+/// The terms that something stands for, at most so many. Errors: 400 naming the setting if there are more.
+pub async fn find(store: &Store, lookup: &Lookup, max: usize) -> Result<Vec<i64>, Outcome> {
+    let text = "select term from vocabulary where key = any($1) and value >= $2 and value < $3 limit $4";
+    let limit = max as i64 + 1;
+    let query = match lookup {
+        // U+10FFFF is the last character of the order by bytes.
+        Lookup::Texts { keys, start } => sqlx::query_scalar(text).bind(keys).bind(start).bind(format!("{start}\u{10ffff}")),
+        Lookup::Uris { keys, below } => {
+            // The character after '/' is '0'.
+            let text = "select term from vocabulary where key = any($1) and (value = $5 or value >= $2 and value < $3) limit $4";
+            sqlx::query_scalar(text)
+                .bind(keys)
+                .bind(format!("{below}/"))
+                .bind(format!("{below}0"))
+        }
+    };
+    let query = query.bind(limit);
+    let query = match lookup {
+        Lookup::Texts { .. } => query,
+        Lookup::Uris { below, .. } => query.bind(below),
+    };
+    let mut conn = store.pools.points.lend().await.map_err(database_error)?;
+    let terms: Vec<i64> = query.fetch_all(&mut *conn).await.map_err(database_error)?;
+    conn.done();
+    if terms.len() > max {
+        let text = format!("So many texts or URIs begin with this that it is not searched: at most {max} (search.expansion_codes_max)");
+        return Err(Outcome::invalid(text).with_code("too-costly"));
+    }
+    Ok(terms)
+}
