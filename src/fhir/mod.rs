@@ -1,4 +1,4 @@
-//! FHIR as data: JSON text, definitions, dates, references, identifiers. No I/O.
+//! FHIR as data: JSON and XML text, definitions, dates, references, identifiers. No I/O.
 //! Spec: <https://hl7.org/fhir/R4/>.
 
 pub mod codice_fiscale;
@@ -15,3 +15,4 @@ pub mod resource;
 pub mod splice;
 pub mod strings;
 pub mod systems;
+pub mod xml;
