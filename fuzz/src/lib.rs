@@ -7,3 +7,4 @@ pub mod date;
 pub mod fhirpath;
 pub mod json;
 pub mod search;
+pub mod xml;

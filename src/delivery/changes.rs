@@ -41,7 +41,7 @@ impl Delivery {
                 "after" => after = number(name, value)?,
                 "epoch" => epoch = number(name, value)?,
                 "_count" => count = number(name, value)?.clamp(1, PAGE_MAX),
-                "_format" => {}
+                "_format" | "_pretty" => {}
                 other => {
                     return Err(Outcome::not_supported(format!(
                         "$changes has no parameter {}: it has region, epoch, after and _count",

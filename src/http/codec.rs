@@ -1,11 +1,13 @@
 //! Requests into what interactions take, replies and outcomes into responses.
 //! Spec: <https://hl7.org/fhir/R4/http.html#mime-type>, <https://hl7.org/fhir/R4/http.html#ops>.
-//! Not supported: XML, Turtle.
 
+use crate::fhir::xml::to_json;
 use crate::http::Gateway;
 use crate::http::admission::Body;
+use crate::http::format;
+use crate::http::format::FHIR_JSON;
+use crate::http::format::Format;
 use crate::interaction::Reply;
-use crate::interaction::pairs;
 use crate::outcome::Category;
 use crate::outcome::Outcome;
 use crate::outcome::operation_outcome;
@@ -19,8 +21,6 @@ use actix_web::http::header;
 use actix_web::web::Bytes;
 use chrono::DateTime;
 use chrono::Utc;
-
-const FHIR_JSON: &str = "application/fhir+json; charset=utf-8";
 
 /// What `Prefer: return=` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,50 +51,29 @@ fn is_host(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b))
 }
 
-/// Errors: 406 when the client accepts no JSON.
+/// Errors: 406 when the client accepts neither JSON nor XML.
 pub fn check_accept(request: &HttpRequest) -> Result<(), Outcome> {
-    let not_acceptable = || {
-        Outcome::new(
-            Category::NotAcceptable,
-            "not-supported",
-            "This server answers in JSON (application/fhir+json) only",
-        )
-    };
-    if let Some((_, format)) = pairs(request.query_string()).into_iter().find(|(name, _)| name == "_format") {
-        return match format.as_str() {
-            "json" | "text/json" | "application/json" | "application/fhir+json" | "application/fhir json" => Ok(()),
-            _ => Err(not_acceptable()),
-        };
-    }
-    let Some(accept) = header(request, "accept") else { return Ok(()) };
-    let accepts = |part: &str| {
-        let kind = part.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-        matches!(
-            kind.as_str(),
-            "*/*" | "application/*" | "application/json" | "application/fhir+json" | "text/json"
-        )
-    };
-    if accept.split(',').any(accepts) {
-        Ok(())
-    } else {
-        Err(not_acceptable())
+    format::wanted(request).map(drop)
+}
+
+/// The body of a write as JSON, whether it came as JSON or as XML. Errors: 413, 415, 400; 422 for XML with what R4 does not have.
+pub fn json_body(request: &HttpRequest, body: Body) -> Result<Bytes, Outcome> {
+    match format::sent(request)? {
+        Format::Json => read_body(body),
+        Format::Xml => Ok(Bytes::from(to_json(&read_body(body)?)?)),
     }
 }
 
-/// The body of a write. Errors: 413, 415, 400.
-pub fn json_body(request: &HttpRequest, body: Body) -> Result<Bytes, Outcome> {
-    let kind = header(request, "content-type")
-        .unwrap_or("")
-        .split(';')
-        .next()
-        .unwrap_or("")
-        .trim()
-        .to_ascii_lowercase();
-    if !matches!(kind.as_str(), "application/fhir+json" | "application/json" | "text/json") {
-        let text = "Send JSON, with Content-Type: application/fhir+json";
-        return Err(Outcome::new(Category::UnsupportedMediaType, "not-supported", text));
+/// The body of a service that is not FHIR's, which takes JSON alone. Errors: 413, 415, 400.
+pub fn plain_json_body(request: &HttpRequest, body: Body) -> Result<Bytes, Outcome> {
+    match format::sent(request) {
+        Ok(Format::Json) => read_body(body),
+        _ => Err(Outcome::new(
+            Category::UnsupportedMediaType,
+            "not-supported",
+            "Send JSON in UTF-8, with Content-Type: application/json",
+        )),
     }
-    read_body(body)
 }
 
 /// Errors: 413 for a body that is too large, compressed or not; 408 for one that does not come to its end; 400 for one that cannot be read.

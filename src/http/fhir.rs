@@ -12,6 +12,7 @@ use crate::http::codec::json_body;
 use crate::http::codec::plain_response;
 use crate::http::codec::read_response;
 use crate::http::codec::write_response;
+use crate::http::format::note_form;
 use crate::interaction::history;
 use crate::interaction::read as reading;
 use crate::interaction::search as searching;
@@ -142,7 +143,6 @@ fn compartment((code, id, type_name): &(String, String, String)) -> Scope<'_> {
 /// A search by the parameters of the URL, and of the form that came by `POST _search`.
 async fn searched(gateway: &Gateway, request: &HttpRequest, scope: Scope<'_>, form: Option<Body>) -> HttpResponse {
     let run = async {
-        check_accept(request)?;
         let mut query = request.query_string().to_owned();
         if let Some(form) = form {
             let kind = header(request, "content-type").unwrap_or("");
@@ -152,12 +152,14 @@ async fn searched(gateway: &Gateway, request: &HttpRequest, scope: Scope<'_>, fo
             }
             let form = codec::read_body(form)?;
             let form = std::str::from_utf8(&form).map_err(|_| Outcome::invalid("The form is not UTF-8"))?;
+            note_form(request, form);
             query = [query.as_str(), form.trim()]
                 .into_iter()
                 .filter(|q| !q.is_empty())
                 .collect::<Vec<_>>()
                 .join("&");
         }
+        check_accept(request)?;
         let base = base(gateway, request);
         let reply = searching::search(&gateway.service, &base, scope, &query, handling(request)).await?;
         Ok(read_response(request, reply))

@@ -1,10 +1,12 @@
 //! HTTP: the only place that knows actix. This file is the table of routes; `fhir.rs` has the handlers of FHIR, `operation.rs` those of its
-//! operations (whose table is `interaction::operation`), `eds.rs` those of the EDS services, `codec.rs` what turns requests and replies into each other, `observe.rs` the log line and the metrics of each request.
+//! operations (whose table is `interaction::operation`), `eds.rs` those of the EDS services, `codec.rs` what turns requests and replies into each other,
+//! `format.rs` JSON and XML, `observe.rs` the log line and the metrics of each request.
 
 pub mod admission;
 pub mod codec;
 pub mod eds;
 pub mod fhir;
+pub mod format;
 pub mod metrics;
 pub mod observe;
 pub mod operation;

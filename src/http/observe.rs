@@ -3,6 +3,7 @@
 
 use crate::http::Gateway;
 use crate::http::codec::failure;
+use crate::http::format;
 use crate::metrics;
 use crate::outcome::Outcome;
 use actix_web::Error;
@@ -27,7 +28,7 @@ pub async fn request(request: ServiceRequest, next: Next<impl MessageBody + 'sta
         response
             .headers_mut()
             .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
-        return Ok(request.into_response(response));
+        return Ok(format::answer(request.into_response(response)).await);
     }
     let running = Running::of(&gateway);
     let begin = Instant::now();
@@ -35,8 +36,8 @@ pub async fn request(request: ServiceRequest, next: Next<impl MessageBody + 'sta
     let span =
         tracing::info_span!("request", http.method = %method, http.route = tracing::field::Empty, http.status = tracing::field::Empty);
     let result = next.call(request).instrument(span.clone()).await;
+    let mut response = format::answer(result?.map_into_boxed_body()).await;
     drop(running);
-    let mut response = result?.map_into_boxed_body();
     let duration = begin.elapsed();
     let status = response.status().as_u16();
     let route = response.request().match_pattern().unwrap_or_else(|| "unknown".to_owned());

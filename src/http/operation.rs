@@ -70,7 +70,13 @@ async fn answer(
         let operation = operation::find(&gateway.service, &call)?;
         // Simple parameters may stand in the URL of a POST too: then it comes without a body.
         let has_body = is_post && (header(request, "content-type").is_some() || operation.needs_body);
-        let body = if has_body { json_body(request, body)? } else { Default::default() };
+        let body = match has_body.then(|| json_body(request, body)) {
+            // What XML has and R4 has not are issues as any others.
+            Some(Err(outcome)) if operation.run == Run::Validate && outcome.category == Category::Unprocessable => {
+                return Ok(plain_response(outcome.to_json()));
+            }
+            body => body.transpose()?.unwrap_or_default(),
+        };
         let call = Call { body: &body, ..call };
         if operation.run == Run::Changes {
             let parameters = operation::simple(&gateway.service, operation, &call)?;

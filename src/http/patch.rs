@@ -6,8 +6,10 @@ use crate::http::admission::Body;
 use crate::http::codec::check_accept;
 use crate::http::codec::failure;
 use crate::http::codec::header;
+use crate::http::codec::json_body;
 use crate::http::codec::read_body;
 use crate::http::codec::write_response;
+use crate::http::format;
 use crate::interaction::patch as patching;
 use crate::interaction::patch::JSON_PATCH;
 use crate::interaction::transaction_read::precondition;
@@ -40,19 +42,19 @@ pub async fn conditional_patch(gateway: Data<Gateway>, request: HttpRequest, pat
     answer(gateway.admitted(run).await)
 }
 
-/// Errors: 415 for another media type, and as [`read_body`].
+/// Errors: 415 for another media type, and as [`read_body`] and [`json_body`].
 fn patch_body(request: &HttpRequest, body: Body) -> Result<(Form, String), Outcome> {
     check_accept(request)?;
     let kind = header(request, "content-type").unwrap_or("").split(';').next().unwrap_or("").trim();
-    let form = match kind.to_ascii_lowercase().as_str() {
-        JSON_PATCH => Form::Json,
-        "application/fhir+json" | "application/json" | "text/json" => Form::FhirPath,
+    let (form, body) = match kind.to_ascii_lowercase().as_str() {
+        JSON_PATCH => (Form::Json, read_body(body)?),
+        _ if format::sent(request).is_ok() => (Form::FhirPath, json_body(request, body)?),
         _ => {
-            let text = "A patch is a JSON Patch (application/json-patch+json) or a FHIRPath Patch, which is a Parameters resource (application/fhir+json)";
+            let text = "A patch is a JSON Patch (application/json-patch+json) or a FHIRPath Patch, which is a Parameters resource (application/fhir+json, \
+                application/fhir+xml)";
             return Err(Outcome::new(Category::UnsupportedMediaType, "not-supported", text));
         }
     };
-    let body = read_body(body)?;
     let text = std::str::from_utf8(&body).map_err(|_| Outcome::invalid("The patch is not UTF-8").with_code("structure"))?;
     Ok((form, text.to_owned()))
 }
@@ -65,7 +67,7 @@ fn answer(result: Result<HttpResponse, Outcome>) -> HttpResponse {
     };
     let mut response = failure(&outcome);
     if outcome.category == Category::UnsupportedMediaType {
-        let taken = HeaderValue::from_static("application/json-patch+json, application/fhir+json");
+        let taken = HeaderValue::from_static("application/json-patch+json, application/fhir+json, application/fhir+xml");
         response.headers_mut().insert(HeaderName::from_static("accept-patch"), taken);
     }
     response

@@ -3,7 +3,7 @@
 use crate::http::Gateway;
 use crate::http::admission::Body;
 use crate::http::codec::failure;
-use crate::http::codec::json_body;
+use crate::http::codec::plain_json_body;
 use crate::interaction::rda;
 use crate::outcome::Outcome;
 use actix_web::HttpRequest;
@@ -29,7 +29,7 @@ static ENTRY: LazyLock<Validator> = LazyLock::new(|| {
 /// `PUT /rda/{identifier}` with `{"region":"120"}`.
 pub async fn put_rda(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>, body: Body) -> HttpResponse {
     let run = async {
-        let body = json_body(&request, body)?;
+        let body = plain_json_body(&request, body)?;
         let entry: Value = serde_json::from_slice(&body)
             .map_err(|e| Outcome::invalid(format!("The body is not JSON: line {}, column {}", e.line(), e.column())))?;
         if !ENTRY.is_valid(&entry) {

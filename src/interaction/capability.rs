@@ -29,7 +29,6 @@ const SYSTEM_INTERACTIONS: &[&str] = &["transaction", "batch", "history-system",
 
 /// What a client might look for and does not find; told in the statement.
 const NOT_SUPPORTED: &[&str] = &[
-    "XML",
     "_text",
     "_content",
     "functional lists ($current-...)",
@@ -72,8 +71,8 @@ pub fn statement(service: &Service, started: DateTime<Utc>) -> String {
         "software": {"name": "eds", "version": env!("CARGO_PKG_VERSION")},
         "implementation": {"description": "Data repository of the Ecosistema Dati Sanitari", "url": "{base}"},
         "fhirVersion": "4.0.1",
-        "format": ["json", "application/fhir+json"],
-        "patchFormat": ["application/json-patch+json", "application/fhir+json"],
+        "format": ["json", "application/fhir+json", "xml", "application/fhir+xml"],
+        "patchFormat": ["application/json-patch+json", "application/fhir+json", "application/fhir+xml"],
         "rest": [{
             "mode": "server",
             "documentation": documentation(service),

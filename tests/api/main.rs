@@ -42,3 +42,4 @@ mod search_system;
 mod search_tokens;
 mod search_values;
 mod transaction;
+mod xml;

@@ -10,7 +10,7 @@ use crate::support::world::unique;
 const JSON: Option<&str> = Some("application/fhir+json; charset=utf-8");
 
 #[test]
-fn json_is_given_to_all_who_take_it_and_406_to_others() {
+fn json_is_given_to_all_who_take_it_and_406_to_those_who_take_no_xml_either() {
     let server = shared();
     let id = server.create(&patient("Rossi"));
     let accepted = [
@@ -29,7 +29,13 @@ fn json_is_given_to_all_who_take_it_and_406_to_others() {
             assert_eq!(answer.header("content-type"), JSON, "{accept} {path}");
         }
     }
-    for accept in ["application/fhir+xml", "text/turtle", "text/html", "image/png", "application/xml"] {
+    for accept in [
+        "text/turtle",
+        "text/html",
+        "image/png",
+        "application/xhtml+xml",
+        "application/fhir+json;q=0",
+    ] {
         for path in [
             format!("/Patient/{id}"),
             "/metadata".to_owned(),
@@ -47,7 +53,7 @@ fn json_is_given_to_all_who_take_it_and_406_to_others() {
             .send()
             .expect(200);
     }
-    for format in ["xml", "ttl", "application/fhir+xml", "html", "nonsense", ""] {
+    for format in ["ttl", "text/turtle", "html", "nonsense", ""] {
         server
             .fhir("GET", &format!("/Patient/{id}?_format={format}"))
             .header("accept", "application/json")
@@ -63,7 +69,7 @@ fn a_write_that_cannot_be_answered_in_the_wanted_type_is_not_done() {
     let path = format!("/Patient/{id}");
     server
         .fhir("PUT", &path)
-        .header("accept", "application/fhir+xml")
+        .header("accept", "text/turtle")
         .json(&patient_with_id(&id, "Rossi"))
         .send()
         .refused(406);
@@ -71,7 +77,7 @@ fn a_write_that_cannot_be_answered_in_the_wanted_type_is_not_done() {
 }
 
 #[test]
-fn a_body_has_a_media_type_of_json_or_is_refused_with_415() {
+fn a_body_has_a_media_type_of_json_or_xml_or_is_refused_with_415() {
     let server = shared();
     let body = patient("Rossi").to_string();
     for kind in [
@@ -84,7 +90,9 @@ fn a_body_has_a_media_type_of_json_or_is_refused_with_415() {
         server.fhir("POST", "/Patient").body(kind, body.clone()).send().expect(201);
     }
     for kind in [
-        "application/fhir+xml",
+        "application/xhtml+xml",
+        "application/fhir+json; charset=utf-7",
+        "application/fhir+json; fhirVersion=3.0",
         "text/plain",
         "text/html",
         "application/x-www-form-urlencoded",

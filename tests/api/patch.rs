@@ -172,7 +172,7 @@ fn what_cannot_be_patched_is_refused_and_stays_as_it_was() {
         let answer = server.fhir("PATCH", &path).body(media_type, body).send();
         assert_eq!(
             answer.header("accept-patch"),
-            Some("application/json-patch+json, application/fhir+json")
+            Some("application/json-patch+json, application/fhir+json, application/fhir+xml")
         );
         answer.refused(415);
     }

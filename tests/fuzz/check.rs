@@ -5,6 +5,7 @@ use crate::support::http::Answer;
 use crate::values::FAMILIES;
 use eds::fhir::json::Document;
 use eds::fhir::resource::kept_text;
+use eds::fhir::xml::to_json;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -33,7 +34,18 @@ pub fn answer(call: &Call, answer: &Answer, took: Duration) -> Vec<String> {
 
 fn body(call: &Call, answer: &Answer) -> Option<String> {
     let media_type = answer.header("content-type").unwrap_or_default();
-    let body: Value = match serde_json::from_slice(&answer.body) {
+    // XML is as right as JSON where it was asked for; what it says is the same.
+    let is_xml = media_type.starts_with("application/fhir+xml");
+    let json = if is_xml {
+        to_json(&answer.body).map(String::into_bytes)
+    } else {
+        Ok(answer.body.clone())
+    };
+    let json = match json {
+        Ok(json) => json,
+        Err(error) => return Some(format!("{} with a body that is no XML: {error}", answer.status)),
+    };
+    let body: Value = match serde_json::from_slice(&json) {
         Ok(body) => body,
         Err(error) => return Some(format!("{} with a body that is no JSON ({media_type}): {error}", answer.status)),
     };
@@ -53,7 +65,7 @@ fn body(call: &Call, answer: &Answer) -> Option<String> {
         {
             Some("a failure without an issue that is an error".to_owned())
         }
-        _ if is_fhir && !media_type.starts_with("application/fhir+json") => Some(format!("FHIR as {media_type}")),
+        _ if is_fhir && !is_xml && !media_type.starts_with("application/fhir+json") => Some(format!("FHIR as {media_type}")),
         _ if is_fhir && kind.is_empty() => Some("FHIR without a resourceType".to_owned()),
         200 if kind == "Bundle" => bundle(call, &body),
         _ => None,

@@ -19,6 +19,7 @@ mod services;
 mod support;
 mod tree;
 mod values;
+mod xml;
 
 use crate::requests::Call;
 use crate::run::Plan;
@@ -157,6 +158,22 @@ fn every_check_of_an_answer_can_fail() {
             answer(200, fhir, "{}"),
             quick,
             "without a resourceType",
+        ),
+        (
+            call("read", "/fhir/Patient/1"),
+            answer(200, "application/fhir+xml", "<Patient"),
+            quick,
+            "no XML",
+        ),
+        (
+            call("read", "/fhir/Patient/1"),
+            answer(
+                404,
+                "application/fhir+xml",
+                "<Basic xmlns=\"http://hl7.org/fhir\"><id value=\"a\"/></Basic>",
+            ),
+            quick,
+            "a failure with a Basic",
         ),
         (
             call("read", "/fhir/Patient/1"),

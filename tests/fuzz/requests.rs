@@ -6,6 +6,9 @@ use crate::searches::encoded;
 use crate::tree::Node;
 use crate::values::mutated;
 use crate::values::pick;
+use eds::fhir::json::Document;
+use eds::fhir::xml::to_json;
+use eds::fhir::xml::to_xml;
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -298,13 +301,23 @@ impl Client {
                 ],
             );
             let media_type = if rng.random_bool(0.05) { odd } else { "application/fhir+json" };
+            let is_xml = media_type == "application/fhir+json" && rng.random_bool(0.1) && send_as_xml(call);
+            let media_type = if is_xml { "application/fhir+xml" } else { media_type };
             call.headers.push(("content-type", media_type.to_owned()));
         }
         for (name, likely, values) in [
             (
                 "accept",
                 0.1,
-                &["application/fhir+json", "*/*", "application/xml", "text/html, */*;q=0.1", "", "é"][..],
+                &[
+                    "application/fhir+json",
+                    "*/*",
+                    "application/xml",
+                    "application/fhir+xml, */*;q=0.5",
+                    "text/html, */*;q=0.1",
+                    "",
+                    "é",
+                ][..],
             ),
             (
                 "prefer",
@@ -333,6 +346,17 @@ impl Client {
             }
         }
     }
+}
+
+/// The same body in XML; what is stored then is what that says. False if it has no XML.
+fn send_as_xml(call: &mut Call) -> bool {
+    let json = call.body.as_deref().and_then(|json| Document::parse(json).ok());
+    let Some(xml) = json.and_then(|json| to_xml(json.root(), false).ok()) else {
+        return false;
+    };
+    call.writes = call.writes.take().and_then(|_| to_json(xml.as_bytes()).ok());
+    call.body = Some(xml.into_bytes());
+    true
 }
 
 pub fn new(kind: &'static str, method: &'static str, target: &str) -> Call {

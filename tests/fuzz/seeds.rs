@@ -13,13 +13,14 @@ use std::time::Instant;
 
 type Body = fn(&[u8]);
 
-const TARGETS: [(&str, Body); 6] = [
+const TARGETS: [(&str, Body); 7] = [
     ("json", bodies::json::run),
     ("search", bodies::search::run),
     ("date", bodies::date::run),
     ("fhirpath", bodies::fhirpath::run),
     ("cursor", bodies::cursor::run),
     ("bundle", bodies::bundle::run),
+    ("xml", bodies::xml::run),
 ];
 /// Time for the random changes of each target's seeds.
 const LONG: Duration = Duration::from_secs(20);

@@ -211,6 +211,48 @@ impl<'d> Value<'d> {
         out
     }
 
+    /// The value's text on lines of their own, indented, for people.
+    pub fn indented(&self) -> String {
+        let mut out = String::with_capacity(self.span().len() * 2);
+        self.indent_into(1, &mut out);
+        out.push('\n');
+        out
+    }
+
+    /// Recursion ends with the nesting, which is bounded.
+    fn indent_into(&self, depth: usize, out: &mut String) {
+        let line = |out: &mut String, depth: usize| {
+            out.push('\n');
+            out.extend(std::iter::repeat_n("  ", depth));
+        };
+        let (open, close) = match self.kind() {
+            Kind::Object => ('{', '}'),
+            Kind::Array => ('[', ']'),
+            _ => return out.push_str(self.raw()),
+        };
+        out.push(open);
+        let begin = out.len();
+        let mut next = |name: Option<&str>, value: Value<'_>| {
+            if out.len() > begin {
+                out.push(',');
+            }
+            line(out, depth);
+            if let Some(name) = name {
+                quote_into(name, out);
+                out.push_str(": ");
+            }
+            value.indent_into(depth + 1, out);
+        };
+        match self.kind() {
+            Kind::Object => self.members().for_each(|(name, value)| next(Some(&name), value)),
+            _ => self.items().for_each(|value| next(None, value)),
+        }
+        if out.len() > begin {
+            line(out, depth - 1);
+        }
+        out.push(close);
+    }
+
     /// Appends the value's text without white space between tokens.
     pub fn minify_into(&self, out: &mut String) {
         let (mut open, end): (Vec<(u32, bool)>, u32) = (Vec::new(), self.node().next);
@@ -420,6 +462,7 @@ mod tests {
             prop_assert_eq!(doc.root().get_str("t").expect("t").into_owned(), text);
             let pretty = serde_json::to_string_pretty(&value).expect("pretty");
             let doc = Document::parse_str(&pretty).expect("valid");
+            prop_assert_eq!(doc.root().indented(), format!("{pretty}\n"));
             prop_assert_eq!(doc.root().minified(), written);
         }
 
