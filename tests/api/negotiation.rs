@@ -256,7 +256,6 @@ fn methods_that_are_not_there_answer_405_and_addresses_404() {
         "DomainResource",
         "Element",
         "HumanName",
-        "_search",
         "Patient'",
     ] {
         let (get, post) = (
