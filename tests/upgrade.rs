@@ -36,6 +36,7 @@ use tokio::runtime::Runtime;
 const OLDER: i64 = 3;
 /// Takes away what the later migrations add, so that a database with data becomes one of the older schema.
 const UNDO: &str = "
+drop table vocabulary;
 drop index resource_code_patient;
 drop index resource_code_date;
 alter table string_index alter column value set statistics -1;

@@ -15,4 +15,5 @@ pub mod resource;
 pub mod splice;
 pub mod strings;
 pub mod systems;
+pub mod terminology;
 pub mod xml;

@@ -65,6 +65,13 @@ static CANONICAL: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
         .collect()
 });
 
+/// All spellings of a system, whichever of them this is.
+pub fn spellings(system: &str) -> impl Iterator<Item = &str> {
+    let group = EQUIVALENT.iter().find(|group| group[0] == canonical(system));
+    let others = group.into_iter().flat_map(|group| group.iter().copied());
+    std::iter::once(system).filter(move |_| group.is_none()).chain(others)
+}
+
 /// The canonical spelling of a system; the system itself if it has no other.
 pub fn canonical(system: &str) -> &str {
     CANONICAL.get(system).copied().unwrap_or(system)

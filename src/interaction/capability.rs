@@ -8,6 +8,7 @@ use crate::interaction::operation;
 use crate::interaction::operation::Level;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::TypeParameters;
+use crate::search::value::modifiers;
 use chrono::DateTime;
 use chrono::Utc;
 use serde_json::Value;
@@ -35,7 +36,6 @@ const NOT_SUPPORTED: &[&str] = &[
     "_contained",
     "near",
     "composites of repeating elements",
-    "token modifiers :in :not-in :above :below",
 ];
 /// Search parameters that are no element of a resource: they stand in every search.
 const SEARCH_PARAMETERS: &[(&str, &str, &str)] = &[
@@ -166,7 +166,12 @@ fn reverse_includes(service: &Service, target: &str) -> Vec<String> {
 
 fn parameter(parameter: &Parameter) -> Value {
     let kind = format!("{:?}", parameter.kind).to_lowercase();
-    json!({"name": parameter.code, "type": kind, "definition": parameter.url})
+    let modifiers = modifiers(parameter);
+    if modifiers.is_empty() {
+        return json!({"name": parameter.code, "type": kind, "definition": parameter.url});
+    }
+    let documentation = format!("Modifiers: :{}", modifiers.join(", :"));
+    json!({"name": parameter.code, "type": kind, "definition": parameter.url, "documentation": documentation})
 }
 
 fn compartments(service: &Service) -> Vec<String> {

@@ -41,7 +41,7 @@ pub fn criteria(service: &Service, type_name: &str, query: &str, body: Option<Va
     // What they stand for may be another thing by the time that the criteria are decided under their locks.
     if !condition.lookups().is_empty() {
         return Err(Outcome::not_supported(
-            "A conditional interaction cannot search by :text or _profile:below: search by codes",
+            "A conditional interaction cannot search by :text, :in, :not-in, :above, :below or _profile:below: search by codes",
         ));
     }
     // Identifiers among other parameters have the locks that they have alone: both could match the same resource.

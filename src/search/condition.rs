@@ -1,6 +1,11 @@
 //! What a query asks of a resource: a tree that says nothing of SQL. The compiler in `compile.rs` writes it.
 
 use crate::fhir::datetime::Range;
+use crate::fhir::systems;
+use crate::fhir::terminology::expand::Asked;
+use crate::fhir::terminology::expand::Codes;
+use crate::search::term::Token;
+use crate::search::term::term;
 use chrono::DateTime;
 use chrono::Utc;
 
@@ -55,9 +60,46 @@ pub enum Condition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
     /// The normalised texts of these paths that begin with this.
-    Texts { keys: Vec<i32>, start: String },
+    Texts {
+        keys: Vec<i32>,
+        start: String,
+    },
     /// The URIs of these paths that are this one or begin with it and a `/`.
-    Uris { keys: Vec<i32>, below: String },
+    Uris {
+        keys: Vec<i32>,
+        below: String,
+    },
+    Codes(CodesOf),
+}
+
+/// Codes that a terminology tells, as a parameter has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodesOf {
+    pub asked: Asked,
+    pub salts: Vec<i64>,
+    /// The parameter reads codings.
+    pub has_concepts: bool,
+    /// The systems that its plain codes imply.
+    pub plain_systems: Vec<String>,
+}
+
+impl CodesOf {
+    /// The terms of codings, and those of plain codes.
+    pub fn terms(&self, codes: &Codes) -> (Vec<i64>, Vec<i64>) {
+        let (mut of_codings, mut plain) = (Vec::new(), Vec::new());
+        for (system, codes) in codes {
+            let is_implied = self.plain_systems.iter().any(|implied| systems::canonical(implied) == system);
+            for code in codes {
+                if self.has_concepts {
+                    of_codings.extend(self.salts.iter().map(|salt| term(*salt, Token::SystemAndCode(system, code))));
+                }
+                if is_implied {
+                    plain.extend(self.salts.iter().map(|salt| term(*salt, Token::Plain(code))));
+                }
+            }
+        }
+        (of_codings, plain)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -18,6 +18,7 @@ pub mod restored;
 pub mod rows;
 pub mod statements;
 pub mod statistics;
+pub mod terminology;
 pub mod unit;
 pub mod vocabulary;
 pub mod write;
@@ -31,6 +32,7 @@ use crate::search::parameters::Registry;
 use crate::store::bodies::Bodies;
 use crate::store::pools::Pools;
 use crate::store::rows::RowIds;
+use crate::store::terminology::Terminology;
 use crate::store::vocabulary::Vocabulary;
 use arc_swap::ArcSwap;
 use arc_swap::Guard;
@@ -53,6 +55,7 @@ pub struct Store {
     pub bodies: Arc<Bodies>,
     pub row_ids: Arc<RowIds>,
     pub vocabulary: Arc<Vocabulary>,
+    pub terminology: Arc<Terminology>,
     pub clock: Clock,
     leader_options: PgConnectOptions,
     /// Rung after each commit that added change rows.
@@ -94,6 +97,7 @@ impl Store {
             bodies,
             row_ids: Arc::default(),
             vocabulary: Arc::default(),
+            terminology: Arc::default(),
             clock,
             leader_options,
             changed: Arc::default(),

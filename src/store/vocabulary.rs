@@ -2,7 +2,6 @@
 //! resource that has it, nothing removes one, and a word whose resource was rolled back finds nothing.
 
 use crate::outcome::Outcome;
-use crate::search::condition::Lookup;
 use crate::search::index::Word;
 use crate::store::Store;
 use crate::store::database_error;
@@ -28,6 +27,11 @@ impl Vocabulary {
         unknown.sort_unstable();
         unknown.dedup_by_key(|word| word.term);
         unknown
+    }
+
+    /// Something has failed: another database may answer from now on, one that lacks what was committed last.
+    pub fn forget(&self) {
+        self.known.lock().expect("not poisoned").clear();
     }
 
     /// They are committed.
@@ -60,28 +64,42 @@ pub async fn learn(vocabulary: &Vocabulary, conn: &mut PgConnection, words: &[Wo
     Ok(terms)
 }
 
-/// The terms that something stands for, at most so many. Errors: 400 naming the setting if there are more.
-pub async fn find(store: &Store, lookup: &Lookup, max: usize) -> Result<Vec<i64>, Outcome> {
-    let text = "select term from vocabulary where key = any($1) and value >= $2 and value < $3 limit $4";
-    let limit = max as i64 + 1;
-    let query = match lookup {
-        // U+10FFFF is the last character of the order by bytes.
-        Lookup::Texts { keys, start } => sqlx::query_scalar(text).bind(keys).bind(start).bind(format!("{start}\u{10ffff}")),
-        Lookup::Uris { keys, below } => {
-            // The character after '/' is '0'.
-            let text = "select term from vocabulary where key = any($1) and (value = $5 or value >= $2 and value < $3) limit $4";
-            sqlx::query_scalar(text)
-                .bind(keys)
-                .bind(format!("{below}/"))
-                .bind(format!("{below}0"))
-        }
-    };
-    let query = query.bind(limit);
-    let query = match lookup {
-        Lookup::Texts { .. } => query,
-        Lookup::Uris { below, .. } => query.bind(below),
-    };
+/// Terms of these paths whose text is `$2`, or from `$3` and before `$4`.
+const FIND: &str = "select term from vocabulary where key = any($1) and (value = $2 or value >= $3 and value < $4) limit $5";
+
+/// The terms of the texts that begin so, at most so many. Errors: 400 naming the setting if there are more.
+pub async fn beginning_with(store: &Store, keys: &[i32], start: &str, max: usize) -> Result<Vec<i64>, Outcome> {
+    // U+10FFFF is the last character of the order by bytes.
+    find(store, keys, (start, start, &format!("{start}\u{10ffff}")), max).await
+}
+
+/// The terms of the URIs that are this one or lie below it.
+pub async fn below(store: &Store, keys: &[i32], uri: &str, max: usize) -> Result<Vec<i64>, Outcome> {
+    // The character after '/' is '0'.
+    find(store, keys, (uri, &format!("{uri}/"), &format!("{uri}0")), max).await
+}
+
+/// Those of the terms that stand in the vocabulary: no resource has another of a coding.
+pub async fn used(store: &Store, terms: &[i64]) -> Result<Vec<i64>, Outcome> {
     let mut conn = store.pools.points.lend().await.map_err(database_error)?;
+    let text = "select term from vocabulary where term = any($1)";
+    let used = sqlx::query_scalar(text)
+        .bind(terms)
+        .fetch_all(&mut *conn)
+        .await
+        .map_err(database_error)?;
+    conn.done();
+    Ok(used)
+}
+
+async fn find(store: &Store, keys: &[i32], (whole, from, to): (&str, &str, &str), max: usize) -> Result<Vec<i64>, Outcome> {
+    let mut conn = store.pools.points.lend().await.map_err(database_error)?;
+    let query = sqlx::query_scalar(FIND)
+        .bind(keys)
+        .bind(whole)
+        .bind(from)
+        .bind(to)
+        .bind(max as i64 + 1);
     let terms: Vec<i64> = query.fetch_all(&mut *conn).await.map_err(database_error)?;
     conn.done();
     if terms.len() > max {

@@ -213,7 +213,7 @@ async fn apply_patiently(store: &Store, units: &[Unit]) -> Vec<Reply> {
 
 async fn apply_once(store: &Store, units: &[Unit]) -> Result<Vec<Reply>, Failure> {
     let mut conn = store.pools.points.lend().await?;
-    let replies = apply(store, &mut conn, units).await?;
+    let replies = apply(store, &mut conn, units).await.inspect_err(|_| store.vocabulary.forget())?;
     conn.done();
     Ok(replies)
 }

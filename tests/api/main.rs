@@ -39,6 +39,7 @@ mod search_random;
 mod search_ranges;
 mod search_results;
 mod search_system;
+mod search_terminology;
 mod search_tokens;
 mod search_values;
 mod transaction;

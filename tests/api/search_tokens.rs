@@ -1,10 +1,12 @@
 //! What goes with a code, and what its modifiers ask. Spec: <https://hl7.org/fhir/R4/search.html#token>, <https://hl7.org/fhir/R4/search.html#modifiers>.
 
+use crate::support::database;
 use crate::support::server::DataDir;
 use crate::support::server::Server;
 use crate::support::world::World;
 use serde_json::Value;
 use serde_json::json;
+use std::process::Command;
 
 fn coded(code: Value) -> Value {
     json!({"resourceType": "Condition", "subject": {"reference": "Patient/~p"}, "code": code})
@@ -112,6 +114,29 @@ fn a_text_that_stands_for_too_much_is_refused_by_the_name_of_the_limit() {
     assert_eq!(server.count("Basic?code:text=aa"), 1);
     let told = server.get("/Basic?code:text=a").refused(400);
     assert!(told.contains("search.expansion_codes_max"), "{told}");
+}
+
+/// An index of an older version has neither the terms nor what they mean.
+#[test]
+fn a_reindex_makes_the_vocabulary() {
+    let dir = DataDir::new();
+    let server = Server::start(&dir, &[]);
+    server.create(&json!({"resourceType": "Basic", "code": {"coding": [{"system": "urn:s", "code": "a"}], "text": "Asma"}, "meta": {"profile": ["urn:p/q"]}}));
+    database::Session::open(&dir)
+        .execute("truncate vocabulary; update resource set terms = terms[1:reference_terms]; update repository set index_version = 4");
+    assert_eq!(server.count("Basic?code:text=asma"), 0);
+    server.stop();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_eds"));
+    let done = command
+        .args(["reindex", "--data-dir"])
+        .arg(dir.data())
+        .output()
+        .expect("the program starts");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let server = Server::start(&dir, &[]);
+    for search in ["code:text=asma", "_profile:below=urn:p", "code=a"] {
+        assert_eq!(server.count(&format!("Basic?{search}")), 1, "{search}");
+    }
 }
 
 /// "The search parameter has the format system|code|value, where the system and code refer to a Identifier.type.coding.system and .code, and match

@@ -92,6 +92,22 @@ pub struct SystemCodes {
     pub codes: Vec<String>,
 }
 
+/// The value sets and code systems that the binary brings, sorted by type and URL.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Terminology {
+    pub entries: Vec<TerminologyEntry>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TerminologyEntry {
+    /// `ValueSet` or `CodeSystem`.
+    pub resource_type: String,
+    pub url: String,
+    pub version: String,
+    /// The resource, without what expansions do not need.
+    pub json: String,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SearchParameterKind {
     Number,

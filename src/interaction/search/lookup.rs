@@ -1,16 +1,22 @@
-//! What stands for terms that the database knows, before a search is compiled: texts of codes (`:text`) and profiles (`_profile:below`).
-//! Spec: <https://hl7.org/fhir/R4/search.html#modifiers>.
+//! What stands for terms that the database knows, before a search is compiled: texts of codes (`:text`), profiles (`_profile:below`), the codes of value
+//! sets (`:in`, `:not-in`) and of hierarchies (`:above`, `:below`). Spec: <https://hl7.org/fhir/R4/search.html#modifiers>.
 
 use crate::interaction::Service;
 use crate::outcome::Outcome;
+use crate::search::condition::CodesOf;
 use crate::search::condition::Condition;
+use crate::search::condition::Lookup;
+use crate::store::terminology;
 use crate::store::vocabulary;
 
-/// The condition with terms in the place of each look-up. Errors: 400 for what stands for too many.
+/// Codes that are looked for as they are; of more only those that some resource has, which says how dense they are.
+const CODES_MIN: usize = 16;
+
+/// The condition with terms in the place of each look-up. Errors: 400 for what is not known here, or stands for too many.
 pub async fn look_up(service: &Service, condition: Condition) -> Result<Condition, Outcome> {
     let mut found = Vec::new();
     for lookup in condition.lookups() {
-        found.push(vocabulary::find(&service.store, lookup, service.limits.expansion_codes_max).await?);
+        found.push(terms(service, lookup).await?);
     }
     if found.is_empty() {
         return Ok(condition);
@@ -18,4 +24,25 @@ pub async fn look_up(service: &Service, condition: Condition) -> Result<Conditio
     // Both go through the tree in the same order.
     let mut found = found.into_iter();
     Ok(condition.found(&mut |_| found.next().unwrap_or_default()))
+}
+
+async fn terms(service: &Service, lookup: &Lookup) -> Result<Vec<i64>, Outcome> {
+    let (store, max) = (&service.store, service.limits.expansion_codes_max);
+    match lookup {
+        Lookup::Texts { keys, start } => vocabulary::beginning_with(store, keys, start, max).await,
+        Lookup::Uris { keys, below } => vocabulary::below(store, keys, below, max).await,
+        Lookup::Codes(of) => codes(service, of).await,
+    }
+}
+
+async fn codes(service: &Service, of: &CodesOf) -> Result<Vec<i64>, Outcome> {
+    let max = service.limits.expansion_codes_max;
+    let codes = terminology::codes(&service.store, service.policy, &of.asked, max).await?;
+    let (mut terms, plain) = of.terms(&codes);
+    // An index that an older version made has codes that the vocabulary lacks.
+    if terms.len() > CODES_MIN && service.store.density().is_index_current {
+        terms = vocabulary::used(&service.store, &terms).await?;
+    }
+    terms.extend(plain);
+    Ok(terms)
 }

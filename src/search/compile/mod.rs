@@ -15,7 +15,9 @@ use crate::search::sql::Sql;
 pub const WIDE: i64 = 31_622_400_000_000;
 
 /// Terms that one scan of the inverted index looks for: it compares each row that it finds with all of them, so many are looked for in parts.
-const TERMS_OF_SCAN: usize = 256;
+const TERMS_OF_SCAN: usize = 64;
+/// Scans of one condition: each reads what waits to be merged into the index, too.
+const SCANS_MAX: usize = 64;
 
 pub struct Compiler {
     pub sql: Sql,
@@ -193,7 +195,8 @@ impl Compiler {
                 .push("))) is true)");
             return;
         }
-        for (i, part) in terms.chunks(TERMS_OF_SCAN).enumerate() {
+        let size = TERMS_OF_SCAN.max(terms.len().div_ceil(SCANS_MAX));
+        for (i, part) in terms.chunks(size).enumerate() {
             self.sql.push(if i == 0 { "(" } else { " or " });
             self.sql.push(alias).push(".terms && ").bind(Arg::Ints(part.to_vec()));
         }
@@ -328,6 +331,27 @@ mod tests {
              where r1.state = 0 and r1.terms @> $2)) is not true",
             vec![Arg::Int(7), Arg::Ints(vec![1])],
         );
+    }
+
+    #[test]
+    fn many_terms_are_looked_for_in_parts_and_asked_of_rows_by_a_hash() {
+        let terms: Vec<i64> = (0..100).collect();
+        check(
+            Condition::Terms(terms.clone()),
+            " from resource r0 where r0.state = 0 and (r0.terms && $1 or r0.terms && $2)",
+            vec![Arg::Ints(terms[..64].to_vec()), Arg::Ints(terms[64..].to_vec())],
+        );
+        let mut compiler = Compiler::new(Policy::NotWithdrawn);
+        compiler.fenced("m", &Condition::Ids(vec![1]), |_, _| {}, &Condition::Terms(terms.clone()));
+        assert!(
+            compiler
+                .sql
+                .text
+                .ends_with(" offset 0) m where exists (select from unnest(m.terms) term where (term in (select unnest($2))) is true)")
+        );
+        let mut compiler = Compiler::new(Policy::NotWithdrawn);
+        compiler.resource(&Condition::Terms((0..100_000).collect()));
+        assert_eq!(compiler.sql.args.len(), SCANS_MAX);
     }
 
     #[test]

@@ -290,12 +290,16 @@ impl Parser<'_> {
             of,
             base_url: self.base,
         };
-        let is_not = modifier == Some("not");
-        let modifier = modifier.filter(|_| !is_not);
-        let alternatives: Result<Vec<_>, _> = match is_not {
-            true if parameter.kind != SearchParameterKind::Token => return Err(bad_modifier(parameter, "not")),
-            _ => values.iter().map(|v| value::condition(&context, parameter, modifier, v)).collect(),
+        // What reverses another modifier is that modifier, reversed as a whole.
+        let (is_not, modifier) = match modifier {
+            Some(reversed @ ("not" | "not-in")) if parameter.kind != SearchParameterKind::Token => {
+                return Err(bad_modifier(parameter, reversed));
+            }
+            Some("not") => (true, None),
+            Some("not-in") => (true, Some("in")),
+            modifier => (false, modifier),
         };
+        let alternatives: Result<Vec<_>, _> = values.iter().map(|v| value::condition(&context, parameter, modifier, v)).collect();
         let condition = Condition::any(alternatives?);
         Ok(if is_not { Condition::negated(condition) } else { condition })
     }

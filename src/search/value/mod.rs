@@ -25,6 +25,7 @@ use crate::search::value::number::quantity;
 use crate::search::value::reference::reference;
 use crate::search::value::text::string;
 use crate::search::value::text::uri;
+use crate::search::value::token::has_code_systems;
 use crate::search::value::token::token;
 
 pub struct Context<'a> {
@@ -38,7 +39,7 @@ pub fn condition(context: &Context<'_>, parameter: &Parameter, modifier: Option<
     match (parameter.code.as_str(), parameter.kind) {
         ("_id", _) => id(context, parameter, modifier, text),
         ("_lastUpdated", _) => last_updated(context, parameter, modifier, text),
-        (_, SearchParameterKind::Token) => token(parameter, modifier, text),
+        (_, SearchParameterKind::Token) => token(context, parameter, modifier, text),
         (_, SearchParameterKind::Reference) => reference(context, parameter, modifier, text),
         (_, SearchParameterKind::String) => string(parameter, modifier, text),
         (_, SearchParameterKind::Uri) => uri(parameter, modifier, text),
@@ -87,6 +88,9 @@ pub fn modifiers(parameter: &Parameter) -> Vec<&'static str> {
         SearchParameterKind::Uri => vec!["above", "below"],
         SearchParameterKind::Date | SearchParameterKind::Number | SearchParameterKind::Quantity => Vec::new(),
     };
+    if has_code_systems(parameter) {
+        taken.extend(["in", "not-in", "above", "below"]);
+    }
     if parameter.has_concepts || parameter.has_identifiers {
         taken.push("text");
     }

@@ -1,19 +1,24 @@
 //! Tokens: `code`, `system|code`, `|code`, `system|`, and what their modifiers ask. Spec: <https://hl7.org/fhir/R4/search.html#token>.
 
+use crate::fhir::terminology::expand::Asked;
 use crate::outcome::Outcome;
+use crate::search::condition::CodesOf;
 use crate::search::condition::Condition;
 use crate::search::condition::Lookup;
 use crate::search::parameters::Parameter;
 use crate::search::term::Token;
 use crate::search::term::term;
+use crate::search::value::Context;
 use crate::search::value::bad_modifier;
 use crate::search::value::split::split_token;
 use crate::search::value::split::split_unescaped;
 use crate::search::value::split::unescape;
 use crate::search::value::text::normal;
 
-pub fn token(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Condition, Outcome> {
+pub fn token(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Condition, Outcome> {
     match modifier {
+        Some("in") => in_value_set(context, parameter, text),
+        Some(modifier @ ("above" | "below")) => related(parameter, modifier, text),
         None => code(parameter, text),
         Some("text") => token_text(parameter, text),
         Some("of-type") => of_type(parameter, text),
@@ -102,6 +107,55 @@ fn of_type(parameter: &Parameter, text: &str) -> Result<Condition, Outcome> {
             parameter.code
         ))),
     }
+}
+
+/// `:in`: a value set, by its canonical URL or where it is on this server. <https://hl7.org/fhir/R4/search.html#token>
+fn in_value_set(context: &Context<'_>, parameter: &Parameter, text: &str) -> Result<Condition, Outcome> {
+    let text = unescape(text);
+    let relative = text
+        .strip_prefix(context.base_url)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .filter(|_| !context.base_url.is_empty());
+    codes_of(parameter, "in", Asked::ValueSet(relative.unwrap_or(&text).to_owned()))
+}
+
+/// `:above` and `:below`: codes that subsume a code, and those that it subsumes. <https://hl7.org/fhir/R4/search.html#token>
+fn related(parameter: &Parameter, modifier: &str, text: &str) -> Result<Condition, Outcome> {
+    let (system, code) = system_and_code(parameter, text)?;
+    let implied = match parameter.implied_systems.as_slice() {
+        [system] if !parameter.has_codings => Some(system.clone()),
+        _ => None,
+    };
+    let system = system.or(implied).filter(|system| !system.is_empty() && !code.is_empty());
+    let Some(system) = system else {
+        return Err(Outcome::invalid(format!(
+            "{}:{modifier} is system|code: a code of a code system",
+            parameter.code
+        )));
+    };
+    let asked = if modifier == "above" {
+        Asked::Above(system, code)
+    } else {
+        Asked::Below(system, code)
+    };
+    codes_of(parameter, modifier, asked)
+}
+
+fn codes_of(parameter: &Parameter, modifier: &str, asked: Asked) -> Result<Condition, Outcome> {
+    if !has_code_systems(parameter) {
+        return Err(bad_modifier(parameter, modifier));
+    }
+    Ok(Condition::Lookup(Lookup::Codes(CodesOf {
+        asked,
+        salts: parameter.salts.clone(),
+        has_concepts: parameter.has_concepts,
+        plain_systems: parameter.implied_systems.clone(),
+    })))
+}
+
+/// Whether its codes are of code systems: those of identifiers and of plain texts are not.
+pub fn has_code_systems(parameter: &Parameter) -> bool {
+    parameter.has_concepts || !parameter.implied_systems.is_empty()
 }
 
 /// The term of a token's code, whatever its system; `None` if it names none, or the parameter reads several paths.
