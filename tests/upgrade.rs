@@ -37,6 +37,10 @@ const OLDER: i64 = 3;
 /// Takes away what the later migrations add, so that a database with data becomes one of the older schema.
 const UNDO: &str = "
 drop table vocabulary;
+drop table unit;
+drop index quantity_index_joint;
+drop index quantity_index_wide;
+alter table quantity_index drop column system, drop column joint;
 drop index resource_code_patient;
 drop index resource_code_date;
 alter table string_index alter column value set statistics -1;

@@ -29,14 +29,7 @@ const TYPE_INTERACTIONS: &[&str] = &[
 const SYSTEM_INTERACTIONS: &[&str] = &["transaction", "batch", "history-system", "search-system"];
 
 /// What a client might look for and does not find; told in the statement.
-const NOT_SUPPORTED: &[&str] = &[
-    "_text",
-    "_content",
-    "functional lists ($current-...)",
-    "_contained",
-    "near",
-    "composites of repeating elements",
-];
+const NOT_SUPPORTED: &[&str] = &["_text", "_content", "functional lists ($current-...)", "_contained", "near"];
 /// Search parameters that are no element of a resource: they stand in every search.
 const SEARCH_PARAMETERS: &[(&str, &str, &str)] = &[
     (

@@ -6,8 +6,10 @@ use crate::fhir::terminology::expand::Asked;
 use crate::fhir::terminology::expand::Codes;
 use crate::search::term::Token;
 use crate::search::term::term;
+use crate::search::units::Measure;
 use chrono::DateTime;
 use chrono::Utc;
+use octofhir_ucum::Number;
 
 /// A comparison prefix. <https://hl7.org/fhir/R4/search.html#prefix>
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +41,9 @@ pub enum Condition {
     /// Another date parameter, by its keys.
     Date(Vec<i32>, Prefix, Range),
     LastUpdated(i16, Prefix, DateTime<Utc>, DateTime<Utc>),
-    Quantity(QuantityCondition),
+    Quantity(Box<QuantityCondition>),
+    /// Two numbers of the same element, by its keys.
+    NumberPair(Vec<i32>, Box<(Comparison, Comparison)>),
     /// A normalised string that begins with this.
     StringStart(Vec<i32>, String),
     /// A normalised string that is this.
@@ -102,24 +106,43 @@ impl CodesOf {
     }
 }
 
+/// A quantity or number, as it stands in the index.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantityCondition {
     pub keys: Vec<i32>,
     pub unit: Unit,
-    pub prefix: Prefix,
-    pub value: f64,
-    /// The bounds of the value's implicit precision.
-    pub low: f64,
-    pub high: f64,
+    pub comparison: Comparison,
+    /// The code that must stand in the same element.
+    pub joint: Option<Joint>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A prefix with the bounds that it compares with: those of the implicit precision (eq, ne), of what is about the same (ap), or twice the value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Comparison {
+    pub prefix: Prefix,
+    pub from: Number,
+    pub to: Number,
+}
+
+/// Which unit a quantity has.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Unit {
     Any,
-    /// Hash of system and code.
+    /// This, as text: hash of system and code.
     SystemAndCode(i64),
-    /// Hash of the code or unit text.
-    Code(i64),
+    /// The code or the text of the unit is this.
+    Code(String),
+    /// Any that measures the same; the hash is that of the one asked for.
+    Measured(i64, Measure),
+}
+
+/// The code of the element that has a value (`search::index::joint`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Joint {
+    /// The code under each of the places where it may stand; none: any code.
+    pub codes: Vec<i64>,
+    /// Of this system; 0 for none.
+    pub system: Option<i32>,
 }
 
 impl Condition {

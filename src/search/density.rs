@@ -140,6 +140,7 @@ impl Density {
             | Condition::LastUpdated(..)
             | Condition::Quantity(_)
             | Condition::StringEnd(..)
+            | Condition::NumberPair(..)
             | Condition::StringPart(..)
             | Condition::Missing(_) => f64::INFINITY,
         }
@@ -154,6 +155,7 @@ fn may_be_rare(condition: &Condition) -> bool {
         | Condition::LastUpdated(..)
         | Condition::Quantity(_)
         | Condition::StringEnd(..)
+        | Condition::NumberPair(..)
         | Condition::StringPart(..)
         | Condition::Has(..)
         | Condition::Chain(..) => true,

@@ -16,4 +16,5 @@ pub mod parse;
 pub mod sql;
 pub mod term;
 pub mod types;
+pub mod units;
 pub mod value;

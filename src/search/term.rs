@@ -78,6 +78,16 @@ pub fn reference_term(salt: i64, target: i64) -> i64 {
     salt ^ target
 }
 
+/// A value joined with another of the same element.
+pub fn joint_term(first: i64, second: i64) -> i64 {
+    xxh3_64_with_seed(&first.to_le_bytes(), second as u64) as i64
+}
+
+/// A code's system, beside the code's own hash; 0 if it has none.
+pub fn system_hash(system: Option<&str>) -> i32 {
+    system.map_or(0, |system| term(0, Token::System(system)) as i32)
+}
+
 pub fn unit_hash(system: &str, code: &str) -> i64 {
     term(0, Token::SystemAndCode(system, code))
 }

@@ -3,14 +3,19 @@
 use crate::fhir::identity::self_hash;
 use crate::policy::State;
 use crate::search::index::IndexEntry;
+use crate::search::index::QuantityEntry;
+use crate::search::index::UnitEntry;
 use crate::search::index::Word;
 use crate::search::parameters::Registry;
+use crate::search::units::Measure;
 use crate::store::rows::Row;
 use crate::store::unit::Change;
 use crate::store::unit::Prepared;
 use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
+use std::collections::HashSet;
+use std::sync::Mutex;
 
 /// A member of a document: where its row id will be.
 pub enum Member {
@@ -41,7 +46,9 @@ pub struct Columns {
     pub terms: Vec<i64>,
     pub strings: Side<String>,
     pub dates: Side<(i64, i64)>,
-    pub quantities: Side<(i64, i64, f64, f64)>,
+    pub quantities: Side<QuantityEntry>,
+    /// Each once, but those that are known to be there ([`KnownUnits`]).
+    pub units: Vec<UnitEntry>,
     /// For the vocabulary, which has no rows of a resource.
     pub words: Vec<Word>,
     pub inserts: usize,
@@ -185,13 +192,19 @@ impl Columns {
             self.dates.add(place, *key, (date.low, date.high));
         }
         for q in &entry.quantities {
-            self.quantities.add(place, q.key, (q.unit, q.code, q.low, q.high));
+            self.quantities.add(place, q.key, q.clone());
+        }
+        for unit in &entry.units {
+            if !self.units.iter().any(|known| known.hash == unit.hash) {
+                self.units.push(unit.clone());
+            }
         }
     }
 
-    /// Binds the columns of the three side tables.
+    /// Binds the columns of the three side tables and of the units.
     pub fn bind_sides<'q>(&self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
         let (dates, quantities) = (&self.dates.values, &self.quantities.values);
+        let measures: Vec<Option<Measure>> = self.units.iter().map(|u| Measure::of(&u.system, &u.code)).collect();
         query
             .bind(self.strings.rids(self))
             .bind(self.strings.key.clone())
@@ -202,10 +215,17 @@ impl Columns {
             .bind(dates.iter().map(|d| d.1).collect::<Vec<_>>())
             .bind(self.quantities.rids(self))
             .bind(self.quantities.key.clone())
-            .bind(quantities.iter().map(|q| q.0).collect::<Vec<_>>())
-            .bind(quantities.iter().map(|q| q.1).collect::<Vec<_>>())
-            .bind(quantities.iter().map(|q| q.2).collect::<Vec<_>>())
-            .bind(quantities.iter().map(|q| q.3).collect::<Vec<_>>())
+            .bind(quantities.iter().map(|q| q.unit).collect::<Vec<_>>())
+            .bind(quantities.iter().map(|q| q.code).collect::<Vec<_>>())
+            .bind(quantities.iter().map(|q| q.low).collect::<Vec<_>>())
+            .bind(quantities.iter().map(|q| q.high).collect::<Vec<_>>())
+            .bind(quantities.iter().map(|q| q.joint.map(|joint| joint.1)).collect::<Vec<_>>())
+            .bind(quantities.iter().map(|q| q.joint.map(|joint| joint.0)).collect::<Vec<_>>())
+            .bind(self.units.iter().map(|u| u.hash).collect::<Vec<_>>())
+            .bind(self.units.iter().map(|u| u.code.clone()).collect::<Vec<_>>())
+            .bind(measures.iter().map(|m| m.as_ref().map(|m| m.dimension.clone())).collect::<Vec<_>>())
+            .bind(measures.iter().map(|m| m.as_ref().map(Measure::factor)).collect::<Vec<_>>())
+            .bind(measures.iter().map(|m| m.as_ref().map(Measure::shift)).collect::<Vec<_>>())
     }
 
     /// Gives the new rows their ids, in order.
@@ -236,6 +256,32 @@ impl Columns {
             .filter(|(_, is_new)| !**is_new)
             .map(|(rid, _)| *rid)
             .collect()
+    }
+}
+
+/// Units that are committed in the table `unit`, as far as this process knows: most batches bring no other. Units are never taken away.
+#[derive(Debug, Default)]
+pub struct KnownUnits(Mutex<HashSet<i64>>);
+
+/// More are forgotten and asked for again: whoever invents units must not fill the memory.
+const KNOWN_UNITS_MAX: usize = 65_536;
+
+impl KnownUnits {
+    /// Leaves only those that may not be there yet, in the order in which all writers insert them; returns their hashes.
+    pub fn leave_new(&self, units: &mut Vec<UnitEntry>) -> Vec<i64> {
+        let known = self.0.lock().expect("not poisoned");
+        units.retain(|unit| !known.contains(&unit.hash));
+        units.sort_by_key(|unit| unit.hash);
+        units.iter().map(|unit| unit.hash).collect()
+    }
+
+    /// These are committed.
+    pub fn learn(&self, hashes: Vec<i64>) {
+        let mut known = self.0.lock().expect("not poisoned");
+        if known.len() > KNOWN_UNITS_MAX {
+            known.clear();
+        }
+        known.extend(hashes);
     }
 }
 

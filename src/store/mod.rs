@@ -30,6 +30,7 @@ use crate::search::density::Density;
 use crate::search::index::INDEX_VERSION;
 use crate::search::parameters::Registry;
 use crate::store::bodies::Bodies;
+use crate::store::columns::KnownUnits;
 use crate::store::pools::Pools;
 use crate::store::rows::RowIds;
 use crate::store::terminology::Terminology;
@@ -56,6 +57,7 @@ pub struct Store {
     pub row_ids: Arc<RowIds>,
     pub vocabulary: Arc<Vocabulary>,
     pub terminology: Arc<Terminology>,
+    pub units: Arc<KnownUnits>,
     pub clock: Clock,
     leader_options: PgConnectOptions,
     /// Rung after each commit that added change rows.
@@ -98,6 +100,7 @@ impl Store {
             row_ids: Arc::default(),
             vocabulary: Arc::default(),
             terminology: Arc::default(),
+            units: Arc::default(),
             clock,
             leader_options,
             changed: Arc::default(),

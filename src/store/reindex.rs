@@ -61,9 +61,9 @@ pub async fn batch(store: &Store, after: i64) -> Result<Option<(i64, u64)>, Outc
         };
         entries.push((row.rid, index(parameters, document.root())));
     }
-    statements::replace_index(&store.vocabulary, &mut tx, &entries)
-        .await
-        .map_err(database_error)?;
+    let replaced = statements::replace_index(&store.vocabulary, &store.units, &mut tx, &entries).await;
+    let units = replaced.map_err(database_error)?;
     tx.commit().await.map_err(database_error)?;
+    store.units.learn(units);
     Ok(Some((last, rows.len() as u64)))
 }

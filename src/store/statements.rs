@@ -3,6 +3,7 @@
 use crate::policy::State;
 use crate::search::index::IndexEntry;
 use crate::store::columns::Columns;
+use crate::store::columns::KnownUnits;
 use crate::store::unit::Change;
 use crate::store::vocabulary::Vocabulary;
 use crate::store::vocabulary::learn;
@@ -52,8 +53,14 @@ with input as (
 ), dates as (
     insert into date_index (rid, key, low, high) select * from unnest($22::bigint[], $23::int[], $24::bigint[], $25::bigint[])
 ), quantities as (
-    insert into quantity_index (rid, key, unit, code, low, high)
-    select * from unnest($26::bigint[], $27::int[], $28::bigint[], $29::bigint[], $30::float8[], $31::float8[])
+    insert into quantity_index (rid, key, unit, code, low, high, system, joint)
+    select * from unnest($26::bigint[], $27::int[], $28::bigint[], $29::bigint[], $30::float8[], $31::float8[], $32::int[], $33::bigint[])
+), units as (
+    insert into unit (hash, code, dimension, factor, shift)
+    select hash, code, dimension, factor::numeric, shift::numeric
+    from unnest($34::bigint[], $35::text[], $36::text[], $37::text[], $38::text[]) u (hash, code, dimension, factor, shift)
+    order by hash
+    on conflict do nothing
 )
 insert into change (rid, updated, version, type, operation)
 select rid, $17, version, type, operation
@@ -123,8 +130,13 @@ pub async fn set_state(conn: &mut PgConnection, rids: &[i64], from: State, to: S
     Ok(done.rows_affected())
 }
 
-/// Replaces the index entries of rows whose content stays.
-pub async fn replace_index(vocabulary: &Vocabulary, conn: &mut PgConnection, entries: &[(i64, IndexEntry)]) -> Result<(), sqlx::Error> {
+/// Replaces the index entries of rows whose content stays. Returns the units to learn when it is committed.
+pub async fn replace_index(
+    vocabulary: &Vocabulary,
+    units: &KnownUnits,
+    conn: &mut PgConnection,
+    entries: &[(i64, IndexEntry)],
+) -> Result<Vec<i64>, sqlx::Error> {
     let mut columns = Columns::default();
     for (rid, entry) in entries {
         let place = columns.rid.len();
@@ -132,6 +144,7 @@ pub async fn replace_index(vocabulary: &Vocabulary, conn: &mut PgConnection, ent
         columns.push_entry(place, entry);
     }
     learn(vocabulary, conn, &columns.words).await?;
+    let new_units = units.leave_new(&mut columns.units);
     sqlx::query(REPLACE_INDEX).bind(&columns.rid).execute(&mut *conn).await?;
     sqlx::query(
         "update resource r
@@ -157,12 +170,18 @@ pub async fn replace_index(vocabulary: &Vocabulary, conn: &mut PgConnection, ent
              insert into string_value (value) select distinct value from unnest($3::text[]) value order by value on conflict do nothing
          ), dates as (
              insert into date_index (rid, key, low, high) select * from unnest($4::bigint[], $5::int[], $6::bigint[], $7::bigint[])
+         ), units as (
+             insert into unit (hash, code, dimension, factor, shift)
+             select hash, code, dimension, factor::numeric, shift::numeric
+             from unnest($16::bigint[], $17::text[], $18::text[], $19::text[], $20::text[]) u (hash, code, dimension, factor, shift)
+             order by hash
+             on conflict do nothing
          )
-         insert into quantity_index (rid, key, unit, code, low, high)
-         select * from unnest($8::bigint[], $9::int[], $10::bigint[], $11::bigint[], $12::float8[], $13::float8[])",
+         insert into quantity_index (rid, key, unit, code, low, high, system, joint)
+         select * from unnest($8::bigint[], $9::int[], $10::bigint[], $11::bigint[], $12::float8[], $13::float8[], $14::int[], $15::bigint[])",
     );
     columns.bind_sides(query).execute(conn).await?;
-    Ok(())
+    Ok(new_units)
 }
 
 const REPLACE_INDEX: &str = "

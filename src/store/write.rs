@@ -78,16 +78,16 @@ pub async fn apply(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Re
     if !needs_state {
         let replies = written.units(store, &Known::default(), units, now);
         // Words and rows are a statement each, which is its own transaction.
-        let words = written.store(store, conn, now).await.map_err(at_commit)?;
-        store.vocabulary.remember(words);
+        let learnt = written.store(store, conn, now).await.map_err(at_commit)?;
+        learnt.remember(store);
         return Ok(replies);
     }
     let mut tx = conn.begin().await?;
     let known = known::read(store, &mut tx, units).await?;
     let replies = written.units(store, &known, units, now);
-    let words = written.store(store, &mut tx, now).await?;
+    let learnt = written.store(store, &mut tx, now).await?;
     tx.commit().await.map_err(at_commit)?;
-    store.vocabulary.remember(words);
+    learnt.remember(store);
     Ok(replies)
 }
 
@@ -100,6 +100,19 @@ struct Written {
     aliases: Vec<(String, i64)>,
     ingestions: Vec<i64>,
     touched: Touched,
+}
+
+/// Words of the vocabulary and units that a batch has made known.
+struct Learnt {
+    words: Vec<i64>,
+    units: Vec<i64>,
+}
+
+impl Learnt {
+    fn remember(self, store: &Store) {
+        store.vocabulary.remember(self.words);
+        store.units.learn(self.units);
+    }
 }
 
 /// Rows by their ids: what units have rested on, and what they change.
@@ -223,9 +236,10 @@ impl Written {
         })
     }
 
-    /// Returns the words that the vocabulary has from now on, if this is committed.
-    async fn store(mut self, store: &Store, conn: &mut PgConnection, now: DateTime<Utc>) -> Result<Vec<i64>, sqlx::Error> {
+    /// Returns what is known from now on, if this is committed.
+    async fn store(mut self, store: &Store, conn: &mut PgConnection, now: DateTime<Utc>) -> Result<Learnt, sqlx::Error> {
         let words = vocabulary::learn(&store.vocabulary, conn, &self.columns.words).await?;
+        let units = store.units.leave_new(&mut self.columns.units);
         if !self.columns.is_empty() {
             self.columns.assign_row_ids(store.row_ids.take(conn, self.columns.inserts()).await?);
             statements::write(conn, &self.columns, now).await?;
@@ -235,7 +249,7 @@ impl Written {
         }
         document_rows::store_aliases(conn, &self.aliases).await?;
         ingestion::succeed(conn, &self.ingestions, now).await?;
-        Ok(words)
+        Ok(Learnt { words, units })
     }
 }
 

@@ -386,7 +386,7 @@ fn quantities_are_compared_with_their_unit_in_all_its_forms() {
         ("Observation?value-quantity=5.4|http://unitsofmeasure.org|mg", &["mg"]),
         ("Observation?value-quantity=5.4||mg", &["mg", "other-mg", "text"]),
         ("Observation?value-quantity=5.4|urn:other|mg", &["other-mg"]),
-        ("Observation?value-quantity=gt5.4|http://unitsofmeasure.org|mg", &["more"]),
+        ("Observation?value-quantity=gt5.4|http://unitsofmeasure.org|mg", &["g", "more"]),
         ("Observation?value-quantity=le6|http://unitsofmeasure.org|mg", &["mg", "more"]),
         ("Observation?value-quantity=5.4||mg,6", &["mg", "more", "other-mg", "text"]),
         ("Observation?value-quantity=ap5||mg", &["mg", "other-mg", "text"]),

@@ -4,8 +4,6 @@ use crate::fhir::datetime::Range;
 use crate::search::compile::Compiler;
 use crate::search::compile::WIDE;
 use crate::search::condition::Prefix;
-use crate::search::condition::QuantityCondition;
-use crate::search::condition::Unit;
 use crate::search::sql::Arg;
 use chrono::DateTime;
 use chrono::Utc;
@@ -128,41 +126,6 @@ impl Compiler {
             Prefix::Ge => sql.push(&column).push(" >= ").bind(from),
             Prefix::Lt | Prefix::Eb => sql.push(&column).push(" < ").bind(from),
             Prefix::Le => sql.push(&column).push(" < ").bind(to),
-        };
-        self.sql.push(")");
-    }
-
-    pub(super) fn quantity(&mut self, alias: &str, quantity: &QuantityCondition) {
-        self.side_table(alias, "quantity_index", &quantity.keys);
-        match quantity.unit {
-            Unit::Any => {}
-            Unit::SystemAndCode(hash) => {
-                self.sql.push("unit = ").bind(Arg::Int(hash)).push(" and ");
-            }
-            Unit::Code(hash) => {
-                self.sql.push("code = ").bind(Arg::Int(hash)).push(" and ");
-            }
-        }
-        let value = quantity.value;
-        let (low, high) = (Arg::Float(quantity.low), Arg::Float(quantity.high));
-        let exact = Arg::Float(value);
-        let sql = &mut self.sql;
-        match quantity.prefix {
-            Prefix::Eq => sql.push("low >= ").bind(low).push(" and high < ").bind(high),
-            Prefix::Ne => sql.push("(low < ").bind(low).push(" or high >= ").bind(high).push(")"),
-            Prefix::Gt => sql.push("high > ").bind(exact),
-            Prefix::Lt => sql.push("low < ").bind(exact),
-            Prefix::Ge => sql.push("high >= ").bind(exact),
-            Prefix::Le => sql.push("low <= ").bind(exact),
-            Prefix::Sa => sql.push("low > ").bind(exact),
-            Prefix::Eb => sql.push("high < ").bind(exact),
-            Prefix::Ap => {
-                let tenth = value.abs() / 10.0;
-                sql.push("low <= ")
-                    .bind(Arg::Float(value + tenth))
-                    .push(" and high >= ")
-                    .bind(Arg::Float(value - tenth))
-            }
         };
         self.sql.push(")");
     }

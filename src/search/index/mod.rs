@@ -3,6 +3,7 @@
 //! Terms of references come first in [`IndexEntry::terms`], because `_has`, `_include` and chains read them back:
 //! a reference term is `salt # target`, and `#` (XOR) undoes itself. Spec: <https://hl7.org/fhir/R4/search.html>.
 
+pub mod joint;
 pub mod range;
 pub mod token;
 
@@ -11,11 +12,13 @@ use crate::fhir::identity::assistance_key;
 use crate::fhir::identity::self_hash;
 use crate::fhir::json::Value;
 use crate::search::datatype::Datatype;
+use crate::search::index::range::Unit;
 use crate::search::index::range::number;
 use crate::search::index::range::period;
-use crate::search::parameters::Edge;
 use crate::search::parameters::Extract;
 use crate::search::parameters::TypeParameters;
+use crate::search::parameters::Walk;
+use crate::search::parameters::WalkNode;
 use crate::search::term::further_code;
 use crate::search::term::type_term;
 use std::borrow::Cow;
@@ -37,6 +40,8 @@ pub struct IndexEntry {
     pub strings: Vec<(i32, String)>,
     pub dates: Vec<(i32, datetime::Range)>,
     pub quantities: Vec<QuantityEntry>,
+    /// Each once.
+    pub units: Vec<UnitEntry>,
     /// What the vocabulary must have before the resource is found.
     pub words: Vec<Word>,
 }
@@ -53,25 +58,29 @@ pub struct Word {
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantityEntry {
     pub key: i32,
-    /// Hash of system and code; 0 if there is none.
+    /// Hash of system (empty if there is none) and code; 0 if there is no code.
     pub unit: i64,
-    /// Hash of the code, or of the unit's text; 0 if there is none.
+    /// Hash of the unit's text; 0 if there is none.
     pub code: i64,
     pub low: f64,
     pub high: f64,
+    /// For composites: hash of the code of the element that has the value, and of the code's system.
+    pub joint: Option<(i64, i32)>,
+}
+
+/// A unit that the resource has, by the hash that its quantities have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnitEntry {
+    pub hash: i64,
+    pub system: String,
+    pub code: String,
 }
 
 /// Finds everything that the index holds of a resource.
 pub fn index(parameters: &TypeParameters, resource: Value<'_>) -> IndexEntry {
-    let mut indexer = Indexer {
-        parameters,
-        entry: IndexEntry::default(),
-        references: Vec::new(),
-        subjects: Vec::new(),
-        tokens: vec![type_term(parameters.number)],
-        codes: Vec::new(),
-    };
-    indexer.walk(0, resource);
+    let mut indexer = Indexer::new(parameters);
+    indexer.tokens.push(type_term(parameters.number));
+    indexer.walk(&parameters.walk, 0, resource);
     if parameters.name == "Patient" {
         indexer.tokens.extend(assistance_keys(resource));
     }
@@ -122,36 +131,35 @@ struct Indexer<'p> {
     tokens: Vec<i64>,
     /// Codes of the leading parameter.
     codes: Vec<i64>,
+    /// What is found is joined with other values of its element: composites have no modifiers, and so no texts.
+    is_joining: bool,
 }
 
 impl<'p> Indexer<'p> {
-    fn walk(&mut self, node: usize, value: Value<'_>) {
-        let parameters: &'p TypeParameters = self.parameters;
-        let node = &parameters.walk.nodes[node];
+    fn new(parameters: &'p TypeParameters) -> Indexer<'p> {
+        Indexer {
+            parameters,
+            entry: IndexEntry::default(),
+            references: Vec::new(),
+            subjects: Vec::new(),
+            tokens: Vec::new(),
+            codes: Vec::new(),
+            is_joining: false,
+        }
+    }
+
+    fn walk(&mut self, walk: &Walk, node: usize, value: Value<'_>) {
+        let node = &walk.nodes[node];
         for extract in &node.extracts {
             self.extract(extract, value);
         }
         if node.edges.is_empty() {
             return;
         }
-        for (name, member) in value.members() {
-            let start = node.edges.partition_point(|e| e.name.as_str() < name.as_ref());
-            for edge in node.edges[start..].iter().take_while(|e| e.name == name) {
-                self.follow(edge, member);
-            }
-        }
-    }
-
-    fn follow(&mut self, edge: &Edge, member: Value<'_>) {
-        for (i, item) in member.items().enumerate() {
-            let is_wanted = edge.index.is_none_or(|index| index == i)
-                && edge
-                    .condition
-                    .as_ref()
-                    .is_none_or(|(name, value)| item.get_str(name).is_some_and(|v| v == value.as_str()));
-            if is_wanted && !item.is_null() {
-                self.walk(edge.node, item);
-            }
+        let quantities = self.entry.quantities.len();
+        for_each_below(node, value, &mut |below, item| self.walk(walk, below, item));
+        for join in &node.joins {
+            self.join(join, value, quantities);
         }
     }
 
@@ -184,27 +192,38 @@ impl<'p> Indexer<'p> {
             Datatype::Timing => self.put_timing(extract, value),
             Datatype::Number => {
                 let number: f64 = value.as_number()?.parse().ok()?;
-                self.put_quantity(extract, None, None, number, number)
+                self.put_quantity(extract, Unit::default(), number, number)
             }
             Datatype::Quantity => self.put_quantity_value(extract, value),
             Datatype::Money => {
                 let number = number(value, "value")?;
-                let currency = value.get_str("currency");
-                self.put_quantity(extract, Some("urn:iso:std:iso:4217"), currency.as_deref(), number, number)
+                let unit = Unit {
+                    system: Some("urn:iso:std:iso:4217".into()),
+                    code: value.get_str("currency"),
+                    text: None,
+                };
+                self.put_quantity(extract, unit, number, number)
             }
             Datatype::Range => self.put_range(extract, value.get("low"), value.get("high")),
-            Datatype::SampledData => {
-                let origin = number(value.get("origin")?, "value")?;
-                let unit = value.get("origin")?;
-                let low = number(value, "lowerLimit").unwrap_or(origin);
-                let high = number(value, "upperLimit").unwrap_or(origin);
-                self.put_quantity(
-                    extract,
-                    unit.get_str("system").as_deref(),
-                    unit.get_str("code").as_deref(),
-                    low,
-                    high,
-                )
+            Datatype::SampledData => self.put_sampled_data(extract, value),
+        }
+    }
+}
+
+/// The values below a node, each with its own node.
+fn for_each_below<'v>(node: &WalkNode, value: Value<'v>, then: &mut dyn FnMut(usize, Value<'v>)) {
+    for (name, member) in value.members() {
+        let start = node.edges.partition_point(|e| e.name.as_str() < name.as_ref());
+        for edge in node.edges[start..].iter().take_while(|e| e.name == name) {
+            for (i, item) in member.items().enumerate() {
+                let is_wanted = edge.index.is_none_or(|index| index == i)
+                    && edge
+                        .condition
+                        .as_ref()
+                        .is_none_or(|(name, value)| item.get_str(name).is_some_and(|v| v == value.as_str()));
+                if is_wanted && !item.is_null() {
+                    then(edge.node, item);
+                }
             }
         }
     }

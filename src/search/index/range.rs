@@ -4,9 +4,11 @@ use crate::fhir::datetime;
 use crate::fhir::json::Value;
 use crate::search::index::Indexer;
 use crate::search::index::QuantityEntry;
+use crate::search::index::UnitEntry;
 use crate::search::parameters::Extract;
 use crate::search::term::unit_code_hash;
 use crate::search::term::unit_hash;
+use std::borrow::Cow;
 
 impl Indexer<'_> {
     pub(super) fn put_date(&mut self, extract: &Extract, range: datetime::Range) -> Option<()> {
@@ -30,50 +32,95 @@ impl Indexer<'_> {
         self.put_date(extract, outer?)
     }
 
+    /// With a comparator the value lies beyond the number, which is outside unless the comparator says `=`.
     pub(super) fn put_quantity_value(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
         let number = number(value, "value")?;
         let (low, high) = match value.get_str("comparator").as_deref() {
-            Some("<" | "<=") => (f64::NEG_INFINITY, number),
-            Some(">" | ">=") => (number, f64::INFINITY),
+            Some("<") => (f64::NEG_INFINITY, number.next_down()),
+            Some("<=") => (f64::NEG_INFINITY, number),
+            Some(">") => (number.next_up(), f64::INFINITY),
+            Some(">=") => (number, f64::INFINITY),
             _ => (number, number),
         };
-        let system = value.get_str("system");
-        let code = value.get_str("code").or_else(|| value.get_str("unit"));
-        self.put_quantity(extract, system.as_deref(), code.as_deref(), low, high)
+        self.put_quantity(extract, Unit::of(value), low, high)
     }
 
     pub(super) fn put_range(&mut self, extract: &Extract, low: Option<Value<'_>>, high: Option<Value<'_>>) -> Option<()> {
         let unit = low.or(high)?;
         let bound = |side: Option<Value<'_>>, missing| side.and_then(|s| number(s, "value")).unwrap_or(missing);
-        let system = unit.get_str("system");
-        let code = unit.get_str("code").or_else(|| unit.get_str("unit"));
-        self.put_quantity(
-            extract,
-            system.as_deref(),
-            code.as_deref(),
-            bound(low, f64::NEG_INFINITY),
-            bound(high, f64::INFINITY),
-        )
+        self.put_quantity(extract, Unit::of(unit), bound(low, f64::NEG_INFINITY), bound(high, f64::INFINITY))
     }
 
-    pub(super) fn put_quantity(&mut self, extract: &Extract, system: Option<&str>, code: Option<&str>, low: f64, high: f64) -> Option<()> {
-        let unit = match (system, code) {
-            (Some(system), Some(code)) => unit_hash(system, code),
-            _ => 0,
-        };
+    /// From the lowest to the highest of the data; values beyond the limits of the device reach as far as those, or without end.
+    /// <https://hl7.org/fhir/R4/datatypes.html#SampledData>
+    pub(super) fn put_sampled_data(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
+        let unit = value.get("origin")?;
+        let origin = number(unit, "value")?;
+        let factor = number(value, "factor").unwrap_or(1.0);
+        let limit = |member, missing: f64| number(value, member).map_or(missing, |limit| origin + factor * limit);
+        let data = value.get_str("data").unwrap_or_default();
+        let ends = data.split_whitespace().filter_map(|sample| match sample {
+            "E" => None,
+            "L" => Some((f64::NEG_INFINITY, limit("lowerLimit", f64::INFINITY))),
+            "U" => Some((limit("upperLimit", f64::NEG_INFINITY), f64::INFINITY)),
+            sample => {
+                let at = origin + factor * sample.parse::<f64>().ok().filter(|s| s.is_finite())?;
+                Some((at, at))
+            }
+        });
+        let (low, high) = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
+        self.put_quantity(extract, Unit::of(unit), low, high)
+    }
+
+    pub(super) fn put_quantity(&mut self, extract: &Extract, unit: Unit<'_>, low: f64, high: f64) -> Option<()> {
+        let hash = unit.code.as_deref().map_or(0, |code| {
+            let system = unit.system.as_deref().unwrap_or_default();
+            let hash = unit_hash(system, code);
+            if !self.entry.units.iter().any(|known| known.hash == hash) {
+                self.entry.units.push(UnitEntry {
+                    hash,
+                    system: system.to_owned(),
+                    code: code.to_owned(),
+                });
+            }
+            hash
+        });
         self.entry.quantities.push(QuantityEntry {
             key: extract.key,
-            unit,
-            code: code.map_or(0, unit_code_hash),
+            unit: hash,
+            code: unit.text.as_deref().map_or(0, unit_code_hash),
             low,
             high,
+            joint: None,
         });
         Some(())
     }
 }
 
+/// How a quantity says what it is measured in.
+#[derive(Default)]
+pub struct Unit<'v> {
+    pub system: Option<Cow<'v, str>>,
+    pub code: Option<Cow<'v, str>>,
+    pub text: Option<Cow<'v, str>>,
+}
+
+impl<'v> Unit<'v> {
+    fn of(quantity: Value<'v>) -> Unit<'v> {
+        Unit {
+            system: quantity.get_str("system"),
+            code: quantity.get_str("code"),
+            text: quantity.get_str("unit"),
+        }
+    }
+}
+
 pub fn number(value: Value<'_>, member: &str) -> Option<f64> {
-    value.get(member)?.as_number()?.parse().ok()
+    number_of(value.get(member)?)
+}
+
+pub fn number_of(value: Value<'_>) -> Option<f64> {
+    value.as_number()?.parse().ok()
 }
 
 /// The range of a Period; open ends reach to the far past and future. `None` if it has no readable end at all.

@@ -76,7 +76,7 @@ impl Indexer<'_> {
     /// The text of a token, which `:text` finds.
     fn put_token_text(&mut self, extract: &Extract, text: Option<&str>) -> Option<()> {
         let text = normalise(text?);
-        if text.is_empty() {
+        if text.is_empty() || self.is_joining {
             return None;
         }
         let term = term(extract.salt, Token::Text(&text));

@@ -15,6 +15,7 @@ use crate::search::parameters::Parameter;
 use crate::search::parameters::TypeParameters;
 use crate::search::parameters::Walk;
 use crate::search::parameters::WalkNode;
+use crate::search::parameters::composite::composite;
 use crate::search::parameters::walk::leaves;
 use crate::search::parameters::walk::path_name;
 use std::collections::HashMap;
@@ -75,14 +76,17 @@ pub fn compile_type(definitions: &'static Definitions, name: &str) -> Result<Typ
             .into_iter()
             .filter(|p| [name, "Resource", "DomainResource"].contains(&p.root.as_str()))
             .collect();
-        compiled.parameters.push(parameter(definition, &paths, bit));
+        let mut parameter = parameter(definition, bit);
         let mut multiple = paths.len() > 1;
-        // The row itself has these two.
-        if !["_id", "_lastUpdated"].contains(&definition.code.as_str()) {
+        if definition.kind == SearchParameterKind::Composite {
+            composite(definitions, &mut compiled.walk, name, definition, &paths, &mut parameter)?;
+        } else if !["_id", "_lastUpdated"].contains(&definition.code.as_str()) {
+            // The row itself has those two.
             for path in &paths {
-                multiple |= grow(definitions, &mut compiled, name, path)?;
+                multiple |= grow(definitions, &mut compiled.walk, name, path, &mut parameter, 1i64 << bit)?;
             }
         }
+        compiled.parameters.push(parameter);
         is_multiple.push(multiple);
     }
     mark_primary_date(&mut compiled, &is_multiple);
@@ -94,9 +98,7 @@ pub fn compile_type(definitions: &'static Definitions, name: &str) -> Result<Typ
     Ok(compiled)
 }
 
-pub fn parameter(definition: &SearchParameter, paths: &[Path], bit: u32) -> Parameter {
-    let is_composite = definition.kind == SearchParameterKind::Composite;
-    let is_on_resource = is_composite && paths.len() == 1 && paths[0].steps.is_empty();
+pub fn parameter(definition: &SearchParameter, bit: u32) -> Parameter {
     Parameter {
         code: definition.code.clone(),
         kind: definition.kind,
@@ -112,23 +114,17 @@ pub fn parameter(definition: &SearchParameter, paths: &[Path], bit: u32) -> Para
         implied_systems: Vec::new(),
         is_primary_date: false,
         targets: definition.targets.clone(),
-        components: definition
-            .components
-            .iter()
-            .filter(|_| is_on_resource)
-            .map(|(url, _)| url.clone())
-            .collect(),
-        unsupported: unsupported(definition, is_composite && !is_on_resource),
+        composites: Vec::new(),
+        unsupported: unsupported(definition),
         url: definition.url.clone(),
     }
 }
 
-pub fn unsupported(definition: &SearchParameter, is_composite_below: bool) -> Option<&'static str> {
+pub fn unsupported(definition: &SearchParameter) -> Option<&'static str> {
     match definition.code.as_str() {
         "_text" | "_content" => Some("full-text search is not supported yet"),
         "_query" => Some("a named query stands beside one type, not in a chain or criteria"),
         _ if definition.kind == SearchParameterKind::Special => Some("special parameters are not supported yet"),
-        _ if is_composite_below => Some("composites of repeating elements are not supported yet"),
         _ => None,
     }
 }
@@ -139,8 +135,14 @@ pub fn mark_primary_date(compiled: &mut TypeParameters, is_multiple: &[bool]) {
         .copied()
         .find(|i| compiled.parameters[*i].kind == SearchParameterKind::Date && !is_multiple[*i]);
     compiled.primary_date = primary.and_then(|i| compiled.parameters[i].keys.first().copied());
+    let primary = compiled.primary_date;
+    let mark = |parameter: &mut Parameter| {
+        parameter.is_primary_date = parameter.keys.len() == 1 && parameter.keys.first().copied() == primary;
+    };
     for parameter in &mut compiled.parameters {
-        parameter.is_primary_date = parameter.keys.len() == 1 && parameter.keys.first().copied() == compiled.primary_date;
+        mark(parameter);
+        let parts = parameter.composites.iter_mut().flat_map(|composite| &mut composite.parts);
+        parts.for_each(|part| mark(&mut part.parameter));
     }
 }
 
@@ -158,15 +160,21 @@ pub fn subject(compiled: &TypeParameters) -> i64 {
     }
 }
 
-/// Adds a path to the tree. Tells whether it can give several values.
-pub fn grow(definitions: &'static Definitions, compiled: &mut TypeParameters, type_name: &str, path: &Path) -> Result<bool, String> {
-    let parameter = compiled.parameters.len() - 1;
-    let kind = compiled.parameters[parameter].kind;
+/// Adds a path to the tree, for a parameter that reads it and has these bits. Tells whether it can give several values.
+pub fn grow(
+    definitions: &'static Definitions,
+    walk: &mut Walk,
+    type_name: &str,
+    path: &Path,
+    into: &mut Parameter,
+    bits: i64,
+) -> Result<bool, String> {
+    let kind = into.kind;
     if kind == SearchParameterKind::Composite || path.steps.is_empty() {
         return Ok(false);
     }
     let members = if kind == SearchParameterKind::String {
-        string_members(definitions, &mut compiled.walk, type_name, path)?
+        string_members(definitions, walk, type_name, path)?
     } else {
         &[]
     };
@@ -175,7 +183,7 @@ pub fn grow(definitions: &'static Definitions, compiled: &mut TypeParameters, ty
         for member in members {
             let mut path = path.clone();
             path.steps.push(Step::Field((*member).to_owned()));
-            grow(definitions, compiled, type_name, &path)?;
+            grow(definitions, walk, type_name, &path, into, bits)?;
         }
         return Ok(true);
     }
@@ -183,14 +191,13 @@ pub fn grow(definitions: &'static Definitions, compiled: &mut TypeParameters, ty
     let kind_name = format!("{kind:?}");
     let salt = hash(&[type_name, &kind_name, &name]);
     let key = hash(&[type_name, &kind_name, &name]) as i32;
-    let leaves = leaves(definitions, &mut compiled.walk, type_name, path)?;
+    let leaves = leaves(definitions, walk, type_name, path)?;
     let target = path
         .steps
         .iter()
         .find_map(|s| if let Step::ResolveIs(t) = s { Some(t.clone()) } else { None });
     let is_present = path.steps.contains(&Step::PresentAndNotFalse);
     let is_profile = name == ".meta.profile";
-    let into = &mut compiled.parameters[parameter];
     into.target_filter.clone_from(&target);
     if !into.keys.contains(&key) {
         into.salts.push(salt);
@@ -213,8 +220,7 @@ pub fn grow(definitions: &'static Definitions, compiled: &mut TypeParameters, ty
         if matches!(datatype, Datatype::Boolean | Datatype::PresentAndNotFalse) {
             into.implied_systems.push(BOOLEANS.to_owned());
         }
-        let bits = 1i64 << into.bit;
-        let extracts = &mut compiled.walk.nodes[leaf.node].extracts;
+        let extracts = &mut walk.nodes[leaf.node].extracts;
         match extracts
             .iter_mut()
             .find(|e| e.key == key && e.kind == kind && e.datatype == datatype && e.target == target)

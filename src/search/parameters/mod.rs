@@ -4,12 +4,15 @@
 //! every parameter. Source: the R4 SearchParameters, <https://hl7.org/fhir/R4/searchparameter-registry.html>.
 
 pub mod compile;
+pub mod composite;
 pub mod walk;
 
 use crate::fhir::definitions::Definitions;
 use crate::fhir::definitions::model::SearchParameterKind;
 use crate::search::datatype::Datatype;
 use crate::search::parameters::compile::compile_type;
+use crate::search::parameters::composite::Composite;
+use crate::search::parameters::composite::Join;
 use std::collections::HashMap;
 use std::collections::HashSet;
 
@@ -44,8 +47,8 @@ pub struct Parameter {
     pub is_primary_date: bool,
     /// Resource types that it can reference.
     pub targets: Vec<String>,
-    /// For composites on the resource itself: the parameters whose values are joined.
-    pub components: Vec<String>,
+    /// For composites: one for each element whose values are joined.
+    pub composites: Vec<Composite>,
     /// Why it cannot be searched, if so.
     pub unsupported: Option<&'static str>,
     pub url: String,
@@ -81,6 +84,8 @@ pub struct WalkNode {
     /// Sorted by name.
     pub edges: Vec<Edge>,
     pub extracts: Vec<Extract>,
+    /// What composites join of the values below.
+    pub joins: Vec<Join>,
 }
 
 /// The tree of member names; node 0 is the resource.
@@ -124,7 +129,9 @@ impl Registry {
         let mut keys = HashSet::new();
         for name in definitions.resource_types() {
             let parameters = compile_type(definitions, name)?;
-            let of_type: HashSet<i32> = parameters.walk.nodes.iter().flat_map(|n| &n.extracts).map(|e| e.key).collect();
+            let nodes = &parameters.walk.nodes;
+            let mut of_type: HashSet<i32> = nodes.iter().flat_map(|n| &n.extracts).map(|e| e.key).collect();
+            of_type.extend(nodes.iter().flat_map(|n| &n.joins).filter_map(Join::key));
             if of_type.iter().any(|key| !keys.insert(*key)) {
                 return Err(format!("a key of {name} collides with another's"));
             }

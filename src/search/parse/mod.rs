@@ -340,6 +340,9 @@ impl Parser<'_> {
 }
 
 fn missing(parameter: &Parameter, text: &str) -> Result<Condition, Outcome> {
+    if parameter.kind == SearchParameterKind::Composite {
+        return Err(Outcome::invalid(format!("{} is a composite: it has no modifiers", parameter.code)));
+    }
     if parameter.code == "_id" || parameter.code == "_lastUpdated" {
         return Err(Outcome::invalid(format!("{} is never missing", parameter.code)));
     }
