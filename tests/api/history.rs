@@ -146,11 +146,113 @@ fn since_leaves_out_what_is_older() {
     assert_eq!(told(&none), Vec::<String>::new());
 }
 
+/// "_at: only include resource versions that were current at some point during the time period specified".
+#[test]
+fn at_gives_the_versions_that_were_current_then() {
+    let server = shared();
+    let id = unique();
+    let path = format!("/Patient/{id}");
+    let pause = || std::thread::sleep(std::time::Duration::from_millis(5));
+    let time = |answer: &Value| answer["meta"]["lastUpdated"].as_str().unwrap().to_owned();
+    let first = time(&server.put(&path, &patient_with_id(&id, "Uno")).expect(201).json());
+    pause();
+    let second = time(&server.put(&path, &patient_with_id(&id, "Due")).expect(200).json());
+    pause();
+    server.delete(&path).expect(204);
+    pause();
+    let fourth = time(&server.put(&path, &patient_with_id(&id, "Quattro")).expect(201).json());
+    let whole_day = &fourth[..10];
+    let cases: [(&str, &[&str]); 6] = [
+        (&first, &["1"]),
+        (&second, &["2"]),
+        (&fourth, &["4"]),
+        ("2999-01-01T00:00:00Z", &["4"]),
+        ("2001-01-01T00:00:00Z", &[]),
+        (whole_day, &["4", "3", "2", "1"]),
+    ];
+    for scope in [
+        format!("/Patient/{id}/_history"),
+        "/Patient/_history".to_owned(),
+        "/_history".to_owned(),
+    ] {
+        for (at, expected) in cases {
+            // Of a type there are changes of others, too.
+            let bundle = json!({"entry": all_pages(server, &format!("{scope}?_at={at}&_count=1000"))});
+            let entries = bundle["entry"].as_array().unwrap().iter();
+            let ours = entries.filter(|e| e["fullUrl"].as_str().unwrap().ends_with(&id));
+            let versions: Vec<&str> = ours
+                .map(|e| e["response"]["etag"].as_str().unwrap().trim_matches(['W', '/', '"']))
+                .collect();
+            assert_eq!(versions, expected, "{scope} at {at}");
+        }
+    }
+    let both = server
+        .get(&format!("{path}/_history?_at={whole_day}&_since={second}"))
+        .expect(200)
+        .json();
+    assert_eq!(both["entry"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn a_history_is_read_from_its_begin_when_it_is_sorted_so() {
+    let server = shared();
+    let id = four_versions(server);
+    for count in [1, 3, 10] {
+        let path = format!("/Patient/{id}/_history?_sort=_lastUpdated&_count={count}");
+        let bundle = json!({"entry": all_pages(server, &path)});
+        assert_eq!(
+            told(&bundle),
+            [
+                "POST Patient 201 W/\"1\" 1".to_owned(),
+                format!("PUT Patient/{id} 200 W/\"2\" 2"),
+                format!("DELETE Patient/{id} 204 W/\"3\" -"),
+                format!("PUT Patient/{id} 201 W/\"4\" 4"),
+            ],
+            "{count}"
+        );
+    }
+    let newest_first = server
+        .get(&format!("/Patient/{id}/_history?_sort=-_lastUpdated"))
+        .expect(200)
+        .json();
+    assert_eq!(
+        newest_first["entry"],
+        server.get(&format!("/Patient/{id}/_history")).expect(200).json()["entry"]
+    );
+    let since = newest_first["entry"][3]["response"]["lastModified"].as_str().unwrap();
+    let oldest = server
+        .get(&format!("/Patient/_history?_sort=_lastUpdated&_since={since}&_count=1000"))
+        .expect(200)
+        .json();
+    let of_ours: Vec<String> = told(&oldest).into_iter().filter(|l| l.contains(&id)).collect();
+    assert_eq!(of_ours.len(), 3, "{of_ours:?}");
+    assert!(of_ours[0].starts_with("PUT") && of_ours[1].starts_with("DELETE"), "{of_ours:?}");
+    // A cursor belongs to its order.
+    let next = next(&server.get(&format!("/Patient/{id}/_history?_count=1")).expect(200).json()).unwrap();
+    let cursor = next.rsplit_once("_cursor=").unwrap().1;
+    server
+        .get(&format!("/Patient/{id}/_history?_count=1&_sort=_lastUpdated&_cursor={cursor}"))
+        .refused(400);
+}
+
 #[test]
 fn parameters_that_are_wrong_or_unknown_are_refused() {
     let server = shared();
     let id = four_versions(server);
-    for query in ["_since=yesterday", "_count=-1", "_count=x", "nosuch=1", "_cursor=x", "_since="] {
+    for query in [
+        "_since=yesterday",
+        "_count=-1",
+        "_count=x",
+        "nosuch=1",
+        "_cursor=x",
+        "_since=",
+        "_at=yesterday",
+        "_at=",
+        "_sort=name",
+        "_sort=",
+        "_list=x",
+        "_count=1&_count=2",
+    ] {
         for scope in [
             format!("/Patient/{id}/_history"),
             "/Patient/_history".to_owned(),

@@ -46,7 +46,7 @@ async fn versions(service: &Service, call: &Call<'_>, input: &Input<'_>) -> Resu
         Some(version) => Some(text(&vread(service, type_name, id, version).await?)),
         None => {
             let before = i64::from(current.version);
-            let older = history::instance(&service.store, current, None, before, 2).await?;
+            let older = history::instance(&service.store, &current, &history::Range::newest(Some(before), 2)).await?;
             // Of a resource that was deleted in between, the version before that.
             let whole = older.iter().find(|entry| entry.row.state() != State::Deleted);
             whole
