@@ -7,6 +7,7 @@ pub mod codec;
 pub mod eds;
 pub mod fhir;
 pub mod format;
+pub mod methods;
 pub mod metrics;
 pub mod observe;
 pub mod operation;
@@ -15,6 +16,13 @@ pub mod regions;
 
 use crate::delivery::Delivery;
 use crate::http::admission::BodyTimeout;
+use crate::http::methods::at;
+use crate::http::methods::delete;
+use crate::http::methods::get;
+use crate::http::methods::patch;
+use crate::http::methods::post;
+use crate::http::methods::put;
+use crate::http::patch as patching;
 use crate::interaction::Service;
 use crate::interaction::ingestion::Ingestion;
 use crate::outcome::Category;
@@ -141,35 +149,33 @@ fn fhir_routes(config: &mut web::ServiceConfig) {
     config
         .service(system(""))
         .service(system("/"))
-        .service(resource("/_search").route(web::post().to(fhir::search_system_by_post)))
-        .service(resource("/metadata").route(web::get().to(fhir::metadata)))
-        .service(resource("/_history").route(web::get().to(fhir::system_history)))
+        .service(at("/_search", [post(fhir::search_system_by_post)]))
+        .service(at("/metadata", [get(fhir::metadata)]))
+        .service(at("/_history", [get(fhir::system_history)]))
         .service(web::resource("/{operation:\\$[^/]*}").to(operation::on_system))
-        .service(resource("/{type}/_search").route(web::post().to(fhir::search_by_post)))
-        .service(resource("/{type}/_history").route(web::get().to(fhir::type_history)))
+        .service(at("/{type}/_search", [post(fhir::search_by_post)]))
+        .service(at("/{type}/_history", [get(fhir::type_history)]))
         .service(web::resource("/{type}/{operation:\\$[^/]*}").to(operation::on_type))
-        .service(resource("/{type}/{id}/_history/{version}").route(web::get().to(fhir::vread)))
-        .service(resource("/{type}/{id}/_history").route(web::get().to(fhir::instance_history)))
+        .service(at("/{type}/{id}/_history/{version}", [get(fhir::vread)]))
+        .service(at("/{type}/{id}/_history", [get(fhir::instance_history)]))
         .service(web::resource("/{type}/{id}/{operation:\\$[^/]*}").to(operation::on_instance))
         .service(web::resource("/{type}/{id}/_history/{version}/{operation:\\$[^/]*}").to(operation::on_version))
-        .service(resource("/{compartment}/{id}/{type}/_search").route(web::post().to(fhir::search_compartment_by_post)))
-        .service(resource("/{compartment}/{id}/{type}").route(web::get().to(fhir::search_compartment)))
-        .service(
-            resource("/{type}/{id}")
-                .route(web::get().to(fhir::read))
-                .route(web::head().to(fhir::read))
-                .route(web::put().to(fhir::update))
-                .route(web::patch().to(patch::patch))
-                .route(web::delete().to(fhir::delete)),
-        )
-        .service(
-            resource("/{type}")
-                .route(web::get().to(fhir::search))
-                .route(web::post().to(fhir::create))
-                .route(web::put().to(fhir::conditional_update))
-                .route(web::patch().to(patch::conditional_patch))
-                .route(web::delete().to(fhir::conditional_delete)),
-        );
+        .service(at("/{compartment}/{id}/{type}/_search", [post(fhir::search_compartment_by_post)]))
+        .service(at("/{compartment}/{id}/{type}", [get(fhir::search_compartment)]))
+        .service(at(
+            "/{type}/{id}",
+            [get(fhir::read), put(fhir::update), patch(patching::patch), delete(fhir::delete)],
+        ))
+        .service(at(
+            "/{type}",
+            [
+                get(fhir::search),
+                post(fhir::create),
+                put(fhir::conditional_update),
+                patch(patching::conditional_patch),
+                delete(fhir::conditional_delete),
+            ],
+        ));
 }
 
 fn eds_routes(config: &mut web::ServiceConfig) {
@@ -199,9 +205,7 @@ fn eds_routes(config: &mut web::ServiceConfig) {
 
 /// The base itself: a Bundle to carry out, or a search on all types.
 fn system(path: &str) -> actix_web::Resource {
-    resource(path)
-        .route(web::get().to(fhir::search_system))
-        .route(web::post().to(fhir::transaction))
+    at(path, [get(fhir::search_system), post(fhir::transaction)])
 }
 
 /// A resource whose other methods answer 405 with an OperationOutcome.
@@ -209,7 +213,7 @@ fn resource(path: &str) -> actix_web::Resource {
     web::resource(path).default_service(web::to(method_not_allowed))
 }
 
-async fn method_not_allowed() -> HttpResponse {
+pub async fn method_not_allowed() -> HttpResponse {
     codec::failure(&Outcome::new(
         Category::MethodNotAllowed,
         "not-supported",

@@ -10,6 +10,7 @@ use crate::http::codec::json_body;
 use crate::http::codec::read_body;
 use crate::http::codec::write_response;
 use crate::http::format;
+use crate::http::methods::ACCEPT_PATCH;
 use crate::interaction::patch as patching;
 use crate::interaction::patch::JSON_PATCH;
 use crate::interaction::transaction_read::precondition;
@@ -18,7 +19,6 @@ use crate::outcome::Outcome;
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::http::header::HeaderName;
-use actix_web::http::header::HeaderValue;
 use actix_web::web::Data;
 use actix_web::web::Path;
 
@@ -67,8 +67,7 @@ fn answer(result: Result<HttpResponse, Outcome>) -> HttpResponse {
     };
     let mut response = failure(&outcome);
     if outcome.category == Category::UnsupportedMediaType {
-        let taken = HeaderValue::from_static("application/json-patch+json, application/fhir+json, application/fhir+xml");
-        response.headers_mut().insert(HeaderName::from_static("accept-patch"), taken);
+        response.headers_mut().insert(HeaderName::from_static("accept-patch"), ACCEPT_PATCH);
     }
     response
 }

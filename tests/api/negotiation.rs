@@ -208,6 +208,69 @@ fn head_answers_as_get_without_a_body() {
 }
 
 #[test]
+fn options_tell_the_methods_that_an_address_has_and_no_others() {
+    let server = shared();
+    let id = server.create(&patient("Rossi"));
+    for path in [
+        String::new(),
+        "/metadata".to_owned(),
+        "/_history".to_owned(),
+        "/Patient".to_owned(),
+        "/Patient/_search".to_owned(),
+        "/Patient/_history".to_owned(),
+        format!("/Patient/{id}"),
+        format!("/Patient/{id}/_history"),
+        format!("/Patient/{id}/_history/1"),
+        format!("/Patient/{id}/Observation"),
+    ] {
+        let options = server.fhir("OPTIONS", &path).send().expect(204);
+        assert!(options.body.is_empty());
+        let allow: Vec<&str> = options.header("allow").unwrap().split(", ").collect();
+        assert_eq!(options.header("accept-patch").is_some(), allow.contains(&"PATCH"), "{path}");
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] {
+            // A body that is refused after the method was found.
+            let answer = server
+                .fhir(method, &path)
+                .body("text/plain", "")
+                .header("if-match", "W/\"99\"")
+                .send();
+            assert_eq!(answer.status != 405, allow.contains(&method), "{method} {path}: {}", answer.status);
+            if answer.status == 405 {
+                assert_eq!(answer.header("allow"), options.header("allow"));
+            }
+        }
+    }
+}
+
+#[test]
+fn head_answers_the_headers_of_get_without_its_body() {
+    let server = shared();
+    let id = server.create(&patient("Rossi"));
+    for path in [
+        format!("/Patient/{id}"),
+        format!("/Patient/{id}/_history/1"),
+        format!("/Patient/{id}/_history"),
+        format!("/Patient?_id={id}"),
+        "/metadata".to_owned(),
+        "/Patient/no-such".to_owned(),
+    ] {
+        let (get, head) = (server.get(&path), server.fhir("HEAD", &path).send());
+        assert_eq!(head.status, get.status, "{path}");
+        for name in ["etag", "last-modified", "content-type", "content-length"] {
+            assert_eq!(head.header(name), get.header(name), "{path}: {name}");
+        }
+        assert!(head.body.is_empty());
+    }
+    // On the wire nothing follows the headers.
+    let request = format!("HEAD /fhir/Patient/{id} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+    std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\n"), "{answer}");
+}
+
+#[test]
 fn methods_that_are_not_there_answer_405_and_addresses_404() {
     let server = shared();
     let id = server.create(&patient("Rossi"));

@@ -1,0 +1,113 @@
+//! The methods of an address: their handlers, and what OPTIONS and a refusal say of them.
+//! Spec: <https://www.rfc-editor.org/rfc/rfc9110#name-options>, <https://hl7.org/fhir/R4/http.html#head>.
+
+use crate::http::method_not_allowed;
+use actix_web::FromRequest;
+use actix_web::Handler;
+use actix_web::HttpResponse;
+use actix_web::Resource;
+use actix_web::Responder;
+use actix_web::Route;
+use actix_web::guard;
+use actix_web::http::Method as Name;
+use actix_web::http::header;
+use actix_web::http::header::HeaderName;
+use actix_web::http::header::HeaderValue;
+use actix_web::web;
+
+/// What a PATCH takes: also on a 415.
+pub const ACCEPT_PATCH: HeaderValue = HeaderValue::from_static("application/json-patch+json, application/fhir+json, application/fhir+xml");
+
+/// A method that an address has.
+pub struct Method {
+    names: &'static [&'static str],
+    route: Route,
+}
+
+/// GET, and HEAD with the same headers.
+pub fn get<F, A>(handler: F) -> Method
+where
+    F: Handler<A>,
+    A: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    Method {
+        names: &["GET", "HEAD"],
+        route: web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(handler),
+    }
+}
+
+pub fn post<F, A>(handler: F) -> Method
+where
+    F: Handler<A>,
+    A: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    Method {
+        names: &["POST"],
+        route: web::post().to(handler),
+    }
+}
+
+pub fn put<F, A>(handler: F) -> Method
+where
+    F: Handler<A>,
+    A: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    Method {
+        names: &["PUT"],
+        route: web::put().to(handler),
+    }
+}
+
+pub fn patch<F, A>(handler: F) -> Method
+where
+    F: Handler<A>,
+    A: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    Method {
+        names: &["PATCH"],
+        route: web::patch().to(handler),
+    }
+}
+
+pub fn delete<F, A>(handler: F) -> Method
+where
+    F: Handler<A>,
+    A: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    Method {
+        names: &["DELETE"],
+        route: web::delete().to(handler),
+    }
+}
+
+/// An address with these methods. OPTIONS tells them, and so does the 405 of any other.
+pub fn at(path: &str, methods: impl IntoIterator<Item = Method>) -> Resource {
+    let mut resource = web::resource(path);
+    let mut names = Vec::new();
+    for method in methods {
+        names.extend(method.names);
+        resource = resource.route(method.route);
+    }
+    names.push("OPTIONS");
+    let allow = HeaderValue::from_str(&names.join(", ")).expect("names of methods");
+    let takes_patches = names.contains(&"PATCH");
+    resource.default_service(web::to(move |method: Name| {
+        let allow = allow.clone();
+        async move {
+            let mut response = match method {
+                Name::OPTIONS => HttpResponse::NoContent().finish(),
+                _ => method_not_allowed().await,
+            };
+            response.headers_mut().insert(header::ALLOW, allow);
+            if takes_patches {
+                response.headers_mut().insert(HeaderName::from_static("accept-patch"), ACCEPT_PATCH);
+            }
+            response
+        }
+    }))
+}
