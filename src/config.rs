@@ -9,8 +9,10 @@ pub mod sections;
 use crate::config::sections::Backup;
 use crate::config::sections::Bundle;
 use crate::config::sections::Database;
+use crate::config::sections::Delete;
 use crate::config::sections::Delivery;
 use crate::config::sections::Ingestion;
+use crate::config::sections::Integrity;
 use crate::config::sections::Metrics;
 use crate::config::sections::Patch;
 use crate::config::sections::Pertinence;
@@ -41,6 +43,8 @@ pub struct Config {
     pub search: Search,
     pub bundle: Bundle,
     pub patch: Patch,
+    pub delete: Delete,
+    pub integrity: Integrity,
     pub validation: Validation,
     pub ingestion: Ingestion,
     pub delivery: Delivery,
@@ -136,6 +140,8 @@ impl Config {
             ("bundle.entries_max", self.bundle.entries_max),
             ("bundle.answer_bytes_max", self.bundle.answer_bytes_max),
             ("patch.operations_max", self.patch.operations_max),
+            ("delete.matches_max", self.delete.matches_max),
+            ("delete.cascade_max", self.delete.cascade_max),
             ("database.writes_waiting_max", self.database.writes_waiting_max),
             ("delivery.batch_entries_max", self.delivery.batch_entries_max),
             ("delivery.poll_ms", self.delivery.poll_ms as usize),

@@ -7,6 +7,7 @@ use crate::commands::told;
 use crate::config::Config;
 use crate::fhir::json::Value;
 use crate::interaction::Service;
+use crate::interaction::delete::Asked;
 use crate::interaction::ingestion::metadata;
 use crate::interaction::parse_json;
 use crate::interaction::transaction_plan::plan;
@@ -135,7 +136,7 @@ async fn load_text(service: &Service, text: &[u8]) -> Result<u64, Outcome> {
         let root = document.root();
         match root.get_str("type").as_deref() {
             Some("transaction") if crate::interaction::write::is_type(root, "Bundle") => {
-                let planned = plan(service, "", root)?;
+                let planned = plan(service, "", root, Asked::AsSet)?;
                 planned.check_alone()?;
                 planned.unit
             }

@@ -10,9 +10,12 @@ pub mod serve;
 use crate::clock::Clock;
 use crate::config;
 use crate::config::Config;
+use crate::config::sections::ConditionalDelete;
+use crate::config::sections::OnDelete;
 use crate::fhir::definitions::definitions;
 use crate::fhir::patch::Limits as PatchLimits;
 use crate::interaction::Service;
+use crate::interaction::delete::Rules as DeleteRules;
 use crate::outcome::Outcome;
 use crate::policy::Policy;
 use crate::search::cursor::CursorKey;
@@ -121,6 +124,12 @@ pub async fn service(config: &Config, database: &Settings) -> Result<Service, St
         patch_limits: PatchLimits {
             operations_max: config.patch.operations_max,
             bytes_max: config.server.body_bytes_max,
+        },
+        delete_rules: DeleteRules {
+            is_multiple: config.delete.conditional == ConditionalDelete::Multiple,
+            matches_max: config.delete.matches_max,
+            cascade_max: config.delete.cascade_max,
+            refuses_referrers: config.integrity.on_delete == OnDelete::Refuse,
         },
         policy: Policy::NotWithdrawn,
         store,

@@ -231,6 +231,8 @@ async fn send(client: &Client, region: &Region, body: String, is_divisible: bool
         .post(url)
         .header("content-type", "application/fhir+json")
         .header("prefer", "return=minimal")
+        // What leaves a region leaves in the order of the feed, and its referrers may follow in a later delivery.
+        .header("x-referrers", "stay")
         .body(body);
     let response = match request.send().await {
         Ok(response) => response,

@@ -123,13 +123,23 @@ pub fn read_response(request: &HttpRequest, reply: Reply) -> HttpResponse {
 
 /// The response to a write.
 pub fn write_response(gateway: &Gateway, request: &HttpRequest, reply: Reply) -> HttpResponse {
-    let mut builder = HttpResponse::build(status(reply.status));
+    let wanted = wanted(request);
+    // 204 has no body: who asks for one gets 200.
+    let code = match (reply.status, wanted) {
+        (204, Wanted::OperationOutcome) => 200,
+        (code, _) => code,
+    };
+    let mut builder = HttpResponse::build(status(code));
     version_headers(&mut builder, &reply);
     if let Some(location) = &reply.location {
         builder.insert_header((header::LOCATION, format!("{}/{location}", base(gateway, request))));
     }
     builder.insert_header((header::CONTENT_TYPE, FHIR_JSON));
-    match (wanted(request), reply.body) {
+    match (wanted, reply.body) {
+        // A deletion that tells what it has done.
+        (Wanted::Default | Wanted::Representation, None) if code == 200 && !reply.remarks.is_empty() => {
+            builder.body(operation_outcome(&reply.remarks))
+        }
         (Wanted::Minimal, _) | (Wanted::Default | Wanted::Representation, None) => builder.finish(),
         (Wanted::OperationOutcome, _) if !reply.remarks.is_empty() => builder.body(operation_outcome(&reply.remarks)),
         (Wanted::OperationOutcome, _) => builder.body(operation_outcome(&[crate::outcome::Issue {

@@ -13,10 +13,14 @@ use crate::http::codec::plain_response;
 use crate::http::codec::read_response;
 use crate::http::codec::write_response;
 use crate::http::format::note_form;
+use crate::interaction::delete as deletion;
+use crate::interaction::delete::Asked;
+use crate::interaction::delete::Wish;
 use crate::interaction::history;
 use crate::interaction::read as reading;
 use crate::interaction::search as searching;
 use crate::interaction::search::Scope;
+use crate::interaction::transaction::Wishes;
 use crate::interaction::transaction::transaction as carry_out;
 use crate::interaction::transaction_answer::Return;
 use crate::interaction::transaction_read::precondition;
@@ -92,8 +96,8 @@ pub async fn conditional_update(gateway: Data<Gateway>, request: HttpRequest, pa
 
 pub async fn delete(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String)>) -> HttpResponse {
     let run = async {
-        let precondition = precondition(header(&request, "if-match"), None)?;
-        let reply = writing::delete(&gateway.service, &path.0, &path.1, precondition).await?;
+        check_accept(&request)?;
+        let reply = deletion::delete(&gateway.service, &path.0, &path.1, request.query_string(), wish(&request)?).await?;
         Ok(write_response(&gateway, &request, reply))
     };
     answer(gateway.admitted(run).await)
@@ -101,10 +105,27 @@ pub async fn delete(gateway: Data<Gateway>, request: HttpRequest, path: Path<(St
 
 pub async fn conditional_delete(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>) -> HttpResponse {
     let run = async {
-        let reply = writing::conditional_delete(&gateway.service, &path, request.query_string()).await?;
+        check_accept(&request)?;
+        let reply = deletion::conditional_delete(&gateway.service, &path, request.query_string(), wish(&request)?).await?;
         Ok(write_response(&gateway, &request, reply))
     };
     answer(gateway.admitted(run).await)
+}
+
+fn wish(request: &HttpRequest) -> Result<Wish, Outcome> {
+    Ok(Wish {
+        precondition: precondition(header(request, "if-match"), None)?,
+        referrers: referrers(request)?,
+    })
+}
+
+/// X-Cascade, and X-Referrers.
+fn referrers(request: &HttpRequest) -> Result<Asked, Outcome> {
+    match (header(request, "x-referrers"), header(request, "x-cascade")) {
+        (None, cascade) => cascade.map_or(Ok(Asked::AsSet), deletion::cascade),
+        (Some("stay"), None) => Ok(Asked::Stay),
+        (Some(_), _) => Err(Outcome::invalid("X-Referrers is stay, and excludes X-Cascade").with_code("value")),
+    }
 }
 
 pub async fn search(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>) -> HttpResponse {
@@ -175,7 +196,12 @@ pub async fn transaction(gateway: Data<Gateway>, request: HttpRequest, body: Bod
             codec::Wanted::Representation => Return::Representation,
             _ => Return::Minimal,
         };
-        let reply = carry_out(&gateway.service, &base(&gateway, &request), &body, wanted, handling(&request)).await?;
+        let wishes = Wishes {
+            wanted,
+            handling: handling(&request),
+            referrers: referrers(&request)?,
+        };
+        let reply = carry_out(&gateway.service, &base(&gateway, &request), &body, wishes).await?;
         Ok(plain_response(reply.body.unwrap_or_default()))
     };
     answer(gateway.admitted(run).await)

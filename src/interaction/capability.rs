@@ -117,7 +117,7 @@ fn resource(service: &Service, of: &TypeParameters) -> Value {
         "conditionalCreate": true,
         "conditionalRead": "full-support",
         "conditionalUpdate": true,
-        "conditionalDelete": "single",
+        "conditionalDelete": if service.delete_rules.is_multiple { "multiple" } else { "single" },
         "referencePolicy": ["literal", "logical", "local"],
         "searchParam": parameters,
         "operation": operations(&[Level::Type, Level::Instance], Some(&of.name)),

@@ -23,9 +23,13 @@ use std::collections::BTreeSet;
 /// Reads the criteria of a conditional interaction on a type. `body` is the resource that comes with it.
 /// Errors: 400 or 412 naming the parameter.
 pub fn criteria(service: &Service, type_name: &str, query: &str, body: Option<Value<'_>>) -> Result<Criteria, Outcome> {
+    criteria_of(service, type_name, &pairs(query), body)
+}
+
+/// The same of parameters that have been read.
+pub fn criteria_of(service: &Service, type_name: &str, pairs: &[(String, String)], body: Option<Value<'_>>) -> Result<Criteria, Outcome> {
     let type_number = service.type_number(type_name)?;
-    let pairs = pairs(query);
-    if let [(name, value)] = pairs.as_slice()
+    if let [(name, value)] = pairs
         && name == "identifier"
         && !value.contains([',', '\\'])
     {
@@ -37,7 +41,7 @@ pub fn criteria(service: &Service, type_name: &str, query: &str, body: Option<Va
         handling: Handling::Strict,
         base: &service.limits.base_url,
     };
-    let condition = parser.criteria(type_name, &pairs)?;
+    let condition = parser.criteria(type_name, pairs)?;
     // What they stand for may be another thing by the time that the criteria are decided under their locks.
     if !condition.lookups().is_empty() {
         return Err(Outcome::not_supported(
@@ -64,6 +68,7 @@ pub fn criteria(service: &Service, type_name: &str, query: &str, body: Option<Va
         locks,
         condition,
         must_hold: None,
+        matches_max: 1,
     })
 }
 
@@ -90,6 +95,7 @@ fn identifier(service: &Service, type_name: &str, type_number: i16, value: &str,
         locks: vec![Criteria::lock_of_identifier(type_name, code)],
         condition: Condition::Terms(parameter.salts.iter().map(|salt| term(*salt, token)).collect()),
         must_hold: Some(code.to_owned()),
+        matches_max: 1,
     })
 }
 

@@ -3,6 +3,7 @@
 
 pub mod capability;
 pub mod criteria;
+pub mod delete;
 pub mod history;
 pub mod ingestion;
 pub mod operation;
@@ -22,6 +23,7 @@ use crate::fhir::json::Document;
 use crate::fhir::patch::Limits as PatchLimits;
 use crate::fhir::resource::Version;
 use crate::fhir::resource::assemble;
+use crate::interaction::delete::Rules as DeleteRules;
 use crate::outcome::Category;
 use crate::outcome::Issue;
 use crate::outcome::Outcome;
@@ -53,6 +55,7 @@ pub struct Service {
     pub bundle_entries_max: usize,
     pub bundle_answer_bytes_max: usize,
     pub patch_limits: PatchLimits,
+    pub delete_rules: DeleteRules,
     pub policy: Policy,
 }
 

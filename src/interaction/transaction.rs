@@ -7,6 +7,9 @@
 use crate::fhir::json::Value;
 use crate::interaction::Reply;
 use crate::interaction::Service;
+use crate::interaction::delete;
+use crate::interaction::delete::Asked;
+use crate::interaction::delete::Wish;
 use crate::interaction::parse_json;
 use crate::interaction::patch;
 use crate::interaction::read;
@@ -34,22 +37,32 @@ use std::sync::atomic::Ordering;
 /// Entries of a batch that are carried out at the same time.
 const BATCH_CONCURRENCY: usize = 16;
 
+/// What a client asks beside the Bundle itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Wishes {
+    pub wanted: Return,
+    pub handling: Handling,
+    /// What becomes of those that refer to what is deleted.
+    pub referrers: Asked,
+}
+
 /// `POST [base]` with a Bundle.
-pub async fn transaction(service: &Service, base: &str, body: &[u8], wanted: Return, handling: Handling) -> Result<Reply, Outcome> {
+pub async fn transaction(service: &Service, base: &str, body: &[u8], wishes: Wishes) -> Result<Reply, Outcome> {
     let document = parse_json(body)?;
     let bundle = document.root();
     match bundle_type(bundle)? {
-        BundleType::Batch => batch(service, base, bundle, wanted, handling).await,
+        BundleType::Batch => batch(service, base, bundle, wishes).await,
         BundleType::Transaction => {
-            let planned = plan(service, base, bundle)?;
+            let planned = plan(service, base, bundle, wishes.referrers)?;
             planned.check_alone()?;
-            let answer = carry_out(service, base, planned, wanted, handling).await?;
-            answer_bundle(service, base, "transaction-response", &answer, wanted)
+            let answer = carry_out(service, base, planned, wishes).await?;
+            answer_bundle(service, base, "transaction-response", &answer, wishes.wanted)
         }
     }
 }
 
-async fn carry_out(service: &Service, base: &str, planned: Planned<'_>, wanted: Return, handling: Handling) -> Result<Answer, Outcome> {
+async fn carry_out(service: &Service, base: &str, planned: Planned<'_>, wishes: Wishes) -> Result<Answer, Outcome> {
+    let Wishes { wanted, handling, .. } = wishes;
     let Planned { unit, entries, op_of } = planned;
     check_reads(service, base, &entries, handling).await?;
     let deletions = unit.ops.iter().filter(|op| matches!(op, Op::Delete { .. })).count();
@@ -67,6 +80,9 @@ async fn carry_out(service: &Service, base: &str, planned: Planned<'_>, wanted: 
         replies.push(match (applied, entry.method) {
             (Some(applied), _) => {
                 let mut reply = write::reply_of(service, applied);
+                if applied.deleted > 1 {
+                    reply = delete::told(reply, applied, true);
+                }
                 if wanted == Return::Representation {
                     reply.body = service.applied_json(applied).unwrap_or_else(|outcome| {
                         // The transaction is committed: its answer must not say that it failed.
@@ -136,7 +152,8 @@ async fn get(service: &Service, base: &str, entry: &Entry<'_>, handling: Handlin
     }
 }
 
-async fn batch(service: &Service, base: &str, bundle: Value<'_>, wanted: Return, handling: Handling) -> Result<Reply, Outcome> {
+async fn batch(service: &Service, base: &str, bundle: Value<'_>, wishes: Wishes) -> Result<Reply, Outcome> {
+    let wanted = wishes.wanted;
     let entries = entries(bundle, base, service.bundle_entries_max)?;
     let answered = &AtomicUsize::new(0);
     let replies = futures_util::stream::iter(entries.into_iter().enumerate())
@@ -145,7 +162,7 @@ async fn batch(service: &Service, base: &str, bundle: Value<'_>, wanted: Return,
             let is_over = answered.load(Ordering::Relaxed) > service.bundle_answer_bytes_max;
             let reply = match entry.method {
                 Method::Get if is_over => Err(too_large(service)),
-                _ => batch_entry(service, base, &entry, handling).await,
+                _ => batch_entry(service, base, &entry, wishes).await,
             };
             let mut reply = reply.map_err(|e| e.at(&format!("Bundle.entry[{i}]")))?;
             if wanted == Return::Minimal && entry.method != Method::Get {
@@ -169,11 +186,11 @@ async fn batch(service: &Service, base: &str, bundle: Value<'_>, wanted: Return,
     )
 }
 
-async fn batch_entry(service: &Service, base: &str, entry: &Entry<'_>, handling: Handling) -> Result<Reply, Outcome> {
+async fn batch_entry(service: &Service, base: &str, entry: &Entry<'_>, wishes: Wishes) -> Result<Reply, Outcome> {
     let body = entry.resource.map(|r| r.raw().as_bytes()).unwrap_or_default();
     let type_name = &entry.type_name;
     match (entry.method, &entry.id, &entry.query) {
-        (Method::Get, ..) => get(service, base, entry, handling).await,
+        (Method::Get, ..) => get(service, base, entry, wishes.handling).await,
         (Method::Post, ..) => write::create(service, type_name, body, entry.if_none_exist.as_deref()).await,
         (Method::Put, Some(id), _) => write::update(service, type_name, id, body, entry.precondition).await,
         (Method::Put, None, query) => {
@@ -192,7 +209,16 @@ async fn batch_entry(service: &Service, base: &str, entry: &Entry<'_>, handling:
                 }
             }
         }
-        (Method::Delete, Some(id), _) => write::delete(service, type_name, id, entry.precondition).await,
-        (Method::Delete, None, query) => write::conditional_delete(service, type_name, query.as_deref().unwrap_or("")).await,
+        (Method::Delete, id, query) => {
+            let wish = Wish {
+                precondition: entry.precondition,
+                referrers: wishes.referrers,
+            };
+            let query = query.as_deref().unwrap_or("");
+            match id {
+                Some(id) => delete::delete(service, type_name, id, query, wish).await,
+                None => delete::conditional_delete(service, type_name, query, wish).await,
+            }
+        }
     }
 }

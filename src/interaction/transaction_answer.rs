@@ -67,6 +67,9 @@ fn push_reply(base: &str, reply: &Reply, is_known_document: bool, wanted: Return
     if let Some(updated) = reply.updated {
         let _ = write!(out, ",\"lastModified\":\"{}\"", instant(updated));
     }
+    if is_read && reply.body.is_none() && !reply.remarks.is_empty() && reply.status == 200 {
+        let _ = write!(out, ",\"outcome\":{}", crate::outcome::operation_outcome(&reply.remarks));
+    }
     if is_known_document {
         let text = "The document is here already, with this content: nothing was changed".to_owned();
         let issue = Issue {

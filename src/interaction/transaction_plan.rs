@@ -8,6 +8,9 @@ use crate::fhir::links;
 use crate::fhir::resource::kept_text;
 use crate::interaction::Service;
 use crate::interaction::criteria::criteria;
+use crate::interaction::delete;
+use crate::interaction::delete::Asked;
+use crate::interaction::delete::Wish;
 use crate::interaction::ingestion::metadata;
 use crate::interaction::parse_json;
 use crate::interaction::patch;
@@ -51,7 +54,7 @@ impl Planned<'_> {
 }
 
 /// Checks and prepares a transaction Bundle. Errors: 400 or 422, naming the entry.
-pub fn plan<'d>(service: &Service, base: &str, bundle: Value<'d>) -> Result<Planned<'d>, Outcome> {
+pub fn plan<'d>(service: &Service, base: &str, bundle: Value<'d>, referrers: Asked) -> Result<Planned<'d>, Outcome> {
     let issues = service.validator.validate(bundle);
     if issues.iter().any(|i| i.severity == Severity::Error) {
         return Err(Outcome::unprocessable(issues));
@@ -67,6 +70,7 @@ pub fn plan<'d>(service: &Service, base: &str, bundle: Value<'d>) -> Result<Plan
         open: HashSet::new(),
         looked_up: HashSet::new(),
         by_criterion: HashMap::new(),
+        referrers,
     };
     let mut op_of = vec![None; entries.len()];
     // The order of the specification: deletes, creates, updates; links need every id first.
@@ -108,6 +112,8 @@ struct Planner<'s> {
     looked_up: HashSet<String>,
     /// Operations with a criterion, by its locks.
     by_criterion: HashMap<Vec<i64>, Vec<usize>>,
+    /// What becomes of those that refer to what it deletes.
+    referrers: Asked,
 }
 
 impl Planner<'_> {
@@ -205,6 +211,18 @@ impl Planner<'_> {
         let type_number = self.service.type_number(&entry.type_name)?;
         let of_body = entry.resource.filter(|_| entry.method != Method::Patch);
         let search = |query: &str| criteria(self.service, &entry.type_name, query, of_body);
+        if entry.method == Method::Delete {
+            let wish = Wish {
+                precondition: entry.precondition,
+                referrers: self.referrers,
+            };
+            let query = entry.query.as_deref().unwrap_or("");
+            let deletion = match &entry.id {
+                Some(id) => delete::by_id(self.service, &entry.type_name, id, query, wish)?,
+                None => delete::by_criteria(self.service, &entry.type_name, query, wish)?,
+            };
+            return Ok(deletion.op);
+        }
         let target = match (&entry.id, &entry.query) {
             // The ministry's gateway writes a random id into the body: here it only names the entry.
             (None, Some(query)) => Target::Matching(search(query)?, NewId::Free(id.clone())),
@@ -212,13 +230,9 @@ impl Planner<'_> {
         };
         let unless = entry.if_none_exist.as_deref().map(search).transpose()?;
         let precondition = entry.precondition;
-        let Some(resource) = entry.resource.filter(|_| entry.method != Method::Delete) else {
-            return Ok(Op::Delete {
-                type_number,
-                target,
-                precondition,
-            });
-        };
+        let resource = entry
+            .resource
+            .ok_or_else(|| Outcome::invalid("The entry needs a resource").with_code("required"))?;
         if entry.method == Method::Patch {
             let (form, text) = patch::of_entry(resource).map_err(|e| e.at("resource"))?;
             let (edit, _) = patch::edit(self.service, &entry.type_name, form, &text)?;

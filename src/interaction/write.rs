@@ -1,6 +1,5 @@
-//! FHIR create, update and delete, and their conditional forms.
-//! Spec: <https://hl7.org/fhir/R4/http.html#create>, <https://hl7.org/fhir/R4/http.html#update>, <https://hl7.org/fhir/R4/http.html#delete>.
-//! Not supported: deletion of several resources by one criterion.
+//! FHIR create and update, and their conditional forms.
+//! Spec: <https://hl7.org/fhir/R4/http.html#create>, <https://hl7.org/fhir/R4/http.html#update>.
 
 use crate::fhir::identity::check_id;
 use crate::fhir::json::Value;
@@ -101,39 +100,6 @@ pub async fn conditional_update(
             precondition,
         },
         remarks,
-    )
-    .await
-}
-
-/// `DELETE [type]/[id]`.
-pub async fn delete(service: &Service, type_name: &str, id: &str, precondition: Precondition) -> Result<Reply, Outcome> {
-    let type_number = service.type_number(type_name)?;
-    check_id(id)?;
-    apply(
-        service,
-        Op::Delete {
-            type_number,
-            target: Target::Id(id.to_owned()),
-            precondition,
-        },
-        Vec::new(),
-    )
-    .await
-}
-
-/// `DELETE [type]?[criteria]`: the one match.
-pub async fn conditional_delete(service: &Service, type_name: &str, query: &str) -> Result<Reply, Outcome> {
-    let type_number = service.type_number(type_name)?;
-    let criteria = criteria(service, type_name, query, None)?;
-    let target = Target::Matching(criteria, NewId::Free(String::new()));
-    apply(
-        service,
-        Op::Delete {
-            type_number,
-            target,
-            precondition: Precondition::None,
-        },
-        Vec::new(),
     )
     .await
 }

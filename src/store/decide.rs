@@ -31,18 +31,29 @@ pub enum Decision {
         /// The writer must not learn that the row is here.
         answers_as_new: bool,
     },
+    /// At least one.
     Delete {
-        row: Row,
+        rows: Vec<Row>,
     },
 }
 
 impl Decision {
-    /// The row that the decision rests on.
-    pub fn rid(&self) -> Option<i64> {
+    /// The rows that the decision rests on.
+    pub fn rids(&self) -> Vec<i64> {
         match self {
-            Decision::Keep(rid, _) => *rid,
-            Decision::Insert { .. } => None,
-            Decision::Update { row, .. } | Decision::Delete { row } => Some(row.rid),
+            Decision::Keep(rid, _) => rid.iter().copied().collect(),
+            Decision::Insert { .. } => Vec::new(),
+            Decision::Update { row, .. } => vec![row.rid],
+            Decision::Delete { rows } => rows.iter().map(|row| row.rid).collect(),
+        }
+    }
+
+    /// The hashes of the resources that it changes.
+    fn changed(&self, registry: &Registry, type_number: i16) -> Vec<i64> {
+        match self {
+            Decision::Keep(..) => Vec::new(),
+            Decision::Delete { rows } => rows.iter().map(|row| hash_of(registry, row)).collect(),
+            other => vec![self_hash(registry.name_of(type_number), other.id())],
         }
     }
 
@@ -55,9 +66,14 @@ impl Decision {
         match self {
             Decision::Keep(_, applied) => &applied.id,
             Decision::Insert { id } => id,
-            Decision::Update { row, .. } | Decision::Delete { row } => &row.id,
+            Decision::Update { row, .. } => &row.id,
+            Decision::Delete { rows } => rows.first().map_or("", |row| &row.id),
         }
     }
+}
+
+pub fn hash_of(registry: &Registry, row: &Row) -> i64 {
+    self_hash(registry.name_of(row.type_number), &row.id)
 }
 
 /// Decides every operation of a unit. Errors: the first, at its entry.
@@ -65,6 +81,12 @@ pub fn decide(registry: &Registry, known: &Known, unit_index: usize, unit: &Unit
     let mut touched = HashSet::new();
     // Deletes come first: what they delete is no match for what follows.
     let mut deleted: HashSet<i64> = HashSet::new();
+    let mut of_entries: HashSet<i64> = unit.hashes(registry).collect();
+    of_entries.extend(
+        (0..unit.ops.len())
+            .filter_map(|i| known.matches.get(&(unit_index, Place::Op(i))))
+            .flatten(),
+    );
     let mut decisions = Vec::with_capacity(unit.ops.len());
     for (i, op) in unit.ops.iter().enumerate() {
         let matches: Vec<i64> = known
@@ -76,9 +98,17 @@ pub fn decide(registry: &Registry, known: &Known, unit_index: usize, unit: &Unit
             Some(place) => outcome.at(&place),
             None => outcome,
         };
-        let decision = decide_op(registry, known, op, &matches).map_err(at)?;
-        if decision.changes() {
-            let hash = self_hash(registry.name_of(op.type_number()), decision.id());
+        let mut decision = decide_op(registry, known, op, &matches).map_err(at)?;
+        if let Decision::Delete { rows } = &mut decision {
+            let cascade = known.references.cascade((unit_index, i)).map_err(at)?;
+            // What other entries are about is theirs.
+            let cascade = cascade
+                .iter()
+                .filter(|hash| !of_entries.contains(hash))
+                .filter_map(|hash| known.rows.get(hash));
+            rows.extend(cascade.filter(|row| row.state() == State::Live).cloned());
+        }
+        for hash in decision.changed(registry, op.type_number()) {
             if matches!(decision, Decision::Delete { .. }) {
                 deleted.insert(hash);
             }
@@ -92,8 +122,12 @@ pub fn decide(registry: &Registry, known: &Known, unit_index: usize, unit: &Unit
 }
 
 fn decide_op(registry: &Registry, known: &Known, op: &Op, matches: &[i64]) -> Result<Decision, Outcome> {
-    if matches.len() > 1 {
-        let text = "The criterion matches several resources: it must match at most one";
+    let matches_max = op.criteria().map_or(1, |criteria| criteria.matches_max);
+    if matches.len() > matches_max {
+        let text = match matches_max {
+            1 => "The criterion matches several resources: it must match at most one".to_owned(),
+            max => format!("The criterion matches more than {max} resources, which is as many as may be deleted: nothing was"),
+        };
         return Err(Outcome::precondition(text).with_code("multiple-matches"));
     }
     let matched = matches.first().and_then(|hash| known.rows.get(hash));
@@ -143,15 +177,17 @@ fn decide_op(registry: &Registry, known: &Known, op: &Op, matches: &[i64]) -> Re
             type_number,
             target,
             precondition,
+            ..
         } => {
-            let row = match target {
-                Target::Id(id) => row_of(registry, known, *type_number, id)?,
-                Target::Matching(..) => matched,
+            let rows: Vec<&Row> = match target {
+                Target::Id(id) => row_of(registry, known, *type_number, id)?.into_iter().collect(),
+                Target::Matching(..) => matches.iter().filter_map(|hash| known.rows.get(hash)).collect(),
             };
-            check_precondition(row, *precondition)?;
-            Ok(match row {
-                Some(row) if row.state() == State::Live => Decision::Delete { row: row.clone() },
-                _ => Decision::Keep(None, Applied::absent(*type_number)),
+            check_precondition(rows.first().copied(), *precondition)?;
+            let rows: Vec<Row> = rows.into_iter().filter(|row| row.state() == State::Live).cloned().collect();
+            Ok(match rows.is_empty() {
+                false => Decision::Delete { rows },
+                true => Decision::Keep(None, Applied::absent(*type_number)),
             })
         }
     }
@@ -234,7 +270,7 @@ pub fn link_targets(
     let deleted: HashSet<i64> = decisions
         .iter()
         .filter(|d| matches!(d, Decision::Delete { .. }))
-        .filter_map(Decision::rid)
+        .flat_map(Decision::rids)
         .collect();
     for (i, (reference, criteria)) in unit.lookups.iter().enumerate() {
         let found = match_of_lookup(known, unit_index, i);

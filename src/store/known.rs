@@ -12,6 +12,7 @@ use crate::search::condition::Condition;
 use crate::store::Store;
 use crate::store::document_rows;
 use crate::store::ingestion;
+use crate::store::integrity;
 use crate::store::read::run;
 use crate::store::rows;
 use crate::store::rows::Row;
@@ -54,12 +55,13 @@ pub async fn read(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Res
         }
     }
     forget_false_matches(store, &mut known, &criteria)?;
+    integrity::read(store, conn, units, &mut hashes, &mut known).await?;
     document_rows::mark_owned(store, conn, units, &mut known.documents).await?;
     Ok(known)
 }
 
 /// Locks these rows, in one order for all writers.
-async fn lock_rows(store: &Store, conn: &mut PgConnection, hashes: &mut Vec<i64>, known: &mut Known) -> Result<(), sqlx::Error> {
+pub async fn lock_rows(store: &Store, conn: &mut PgConnection, hashes: &mut Vec<i64>, known: &mut Known) -> Result<(), sqlx::Error> {
     hashes.sort_unstable();
     hashes.dedup();
     if hashes.is_empty() {
@@ -110,11 +112,11 @@ impl Match {
     }
 }
 
-/// The first two matches of each criterion. Criteria that are one term are answered by one statement.
+/// The first matches of each criterion, one more than it may have. Criteria that are one term are answered by one statement.
 async fn matches(conn: &mut PgConnection, criteria: &[((usize, Place), &Criteria)]) -> Result<Vec<Match>, sqlx::Error> {
     let mut found = Vec::new();
     let single = |c: &Criteria| match &c.condition {
-        Condition::Terms(terms) if terms.len() == 1 => Some(terms[0]),
+        Condition::Terms(terms) if terms.len() == 1 && c.matches_max == 1 => Some(terms[0]),
         _ => None,
     };
     let simple: Vec<_> = criteria.iter().filter_map(|(key, c)| single(c).map(|term| (*key, term))).collect();
@@ -126,7 +128,7 @@ async fn matches(conn: &mut PgConnection, criteria: &[((usize, Place), &Criteria
              cross join lateral (
                  select self_hash, version from resource r where {predicate} and r.terms @> array[c.term] order by {two}
              ) m",
-            two = two_of_all("r")
+            two = first_of_all("r", 2)
         );
         let terms: Vec<i64> = simple.iter().map(|(_, term)| *term).collect();
         let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(terms).fetch_all(&mut *conn).await?;
@@ -144,7 +146,10 @@ async fn matches(conn: &mut PgConnection, criteria: &[((usize, Place), &Criteria
         let alias = compiler.upcoming_alias();
         compiler.sql.push(&format!("select {alias}.self_hash, {alias}.version"));
         compiler.resource(&criteria.condition);
-        compiler.sql.push(" order by ").push(&two_of_all(&alias));
+        compiler
+            .sql
+            .push(" order by ")
+            .push(&first_of_all(&alias, criteria.matches_max + 1));
         for row in run(&mut *conn, compiler.sql).await? {
             found.push(Match {
                 of: *key,
@@ -158,8 +163,8 @@ async fn matches(conn: &mut PgConnection, criteria: &[((usize, Place), &Criteria
 
 /// Two are enough to know that there are several, but the planner must not count on it: of a term that it does not know it expects thousands of
 /// rows, and to find the first two of those it would read the table from its begin. Sorted by what no index has, all must be found.
-fn two_of_all(alias: &str) -> String {
-    format!("{alias}.rid + 0 limit 2")
+pub fn first_of_all(alias: &str, limit: usize) -> String {
+    format!("{alias}.rid + 0 limit {limit}")
 }
 
 /// A match found by hash must hold the text that was asked for. Errors: a body that cannot be read is no answer.

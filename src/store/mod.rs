@@ -9,6 +9,7 @@ pub mod document_rows;
 pub mod feed;
 pub mod history;
 pub mod ingestion;
+pub mod integrity;
 pub mod known;
 pub mod pertinence;
 pub mod pools;

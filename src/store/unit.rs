@@ -16,6 +16,7 @@ use crate::search::parameters::Registry;
 use crate::store::bodies::Bodies;
 use crate::store::document::DocumentAction;
 use crate::store::document::KnownDocument;
+use crate::store::integrity::References;
 use crate::store::rows::Row;
 use chrono::DateTime;
 use chrono::Utc;
@@ -90,6 +91,14 @@ impl Prepared {
     }
 }
 
+impl Prepared {
+    /// The terms of its references.
+    pub fn references(&self) -> &[i64] {
+        let count = usize::try_from(self.entry.reference_terms).unwrap_or(0);
+        &self.entry.terms[..count]
+    }
+}
+
 #[derive(Debug, Clone)]
 pub enum Content {
     Ready(Box<Prepared>),
@@ -106,6 +115,8 @@ pub struct Criteria {
     pub condition: Condition,
     /// A string that a match must hold: excludes a collision of hashes.
     pub must_hold: Option<String>,
+    /// More matches than these are too many.
+    pub matches_max: usize,
 }
 
 impl Criteria {
@@ -131,8 +142,9 @@ pub enum NewId {
     Free(String),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Precondition {
+    #[default]
     None,
     /// If-Match
     Version(i32),
@@ -167,7 +179,19 @@ pub enum Op {
         type_number: i16,
         target: Target,
         precondition: Precondition,
+        referrers: Referrers,
     },
+}
+
+/// What becomes of the resources that refer to one that is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Referrers {
+    /// They stay as they are, and their references lead nowhere.
+    Stay,
+    /// While there is one, nothing is deleted.
+    Refuse,
+    /// They are deleted too, and what refers to them: so many at most.
+    Cascade(usize),
 }
 
 type Make = dyn Fn(&str) -> Result<String, Outcome> + Send + Sync;
@@ -252,6 +276,8 @@ pub struct Applied {
     pub version: i32,
     pub updated: DateTime<Utc>,
     pub left: Left,
+    /// How many resources were deleted.
+    pub deleted: usize,
 }
 
 impl Applied {
@@ -270,6 +296,7 @@ impl Applied {
                 },
                 _ => Left::Nothing,
             },
+            deleted: 0,
         }
     }
 
@@ -282,6 +309,7 @@ impl Applied {
             version: 0,
             updated: DateTime::UNIX_EPOCH,
             left: Left::Nothing,
+            deleted: 0,
         }
     }
 }
@@ -299,9 +327,10 @@ pub struct UnitReply {
 pub struct Known {
     /// By self hash; locked.
     pub rows: HashMap<i64, Row>,
-    /// Matches of each criterion, by (unit, place): at most two.
+    /// Matches of each criterion, by (unit, place): at most one more than it may have.
     pub matches: HashMap<(usize, Place), Vec<i64>>,
     pub documents: HashMap<String, KnownDocument>,
+    pub references: References,
     /// Operations of the ingestion API that have not ended; locked.
     pub waiting: HashSet<i64>,
 }

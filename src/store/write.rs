@@ -20,6 +20,7 @@ use crate::store::document::DocumentAction;
 use crate::store::document::DocumentWrite;
 use crate::store::document_rows;
 use crate::store::ingestion;
+use crate::store::integrity;
 use crate::store::known;
 use crate::store::rows::Row;
 use crate::store::statements;
@@ -201,7 +202,7 @@ impl Written {
         let mut applied = Vec::with_capacity(decided.decisions.len());
         let mut members = Vec::new();
         for (decision, prepared) in decided.decisions.into_iter().zip(decided.prepared) {
-            let is_unchanged = decision.rid().is_some_and(|rid| unchanged.contains(&rid));
+            let is_unchanged = decision.rids().iter().any(|rid| unchanged.contains(rid));
             applied.push(record(
                 store,
                 decision,
@@ -276,6 +277,7 @@ fn decide_unit<'u>(
             (Op::Patch { .. } | Op::Delete { .. }, _) => None,
         });
     }
+    integrity::check(&store.registry(), known, unit, &decisions, &prepared)?;
     let mut touched = Touched::default();
     for decision in &decisions {
         let rows = if decision.changes() {
@@ -283,14 +285,14 @@ fn decide_unit<'u>(
         } else {
             &mut touched.read
         };
-        rows.extend(decision.rid());
+        rows.extend(decision.rids());
     }
     let lookups = (0..unit.lookups.len()).filter_map(|i| match_of_lookup(known, unit_index, i).ok());
     touched.read.extend(lookups.map(|row| row.rid));
     let (mut left_behind, mut found) = (Vec::new(), Vec::new());
     if let Some(action) = &document {
         found.extend(decisions.iter().filter_map(|d| found_before(store, d)));
-        let kept: HashSet<i64> = decisions.iter().filter_map(Decision::rid).collect();
+        let kept: HashSet<i64> = decisions.iter().flat_map(Decision::rids).collect();
         left_behind = action.left_behind(known, &kept);
         // All that the document has: what it hides or shows, and what is looked at to know that.
         touched.changed.extend(action.members(known));
@@ -313,7 +315,7 @@ fn found_before(store: &Store, decision: &Decision) -> Option<i64> {
         Decision::Insert { .. } | Decision::Delete { .. } => return None,
     };
     let is_of_patient = store.registry().is_in_patient_compartment(store.registry().name_of(type_number));
-    decision.rid().filter(|_| !is_of_patient)
+    decision.rids().first().copied().filter(|_| !is_of_patient)
 }
 
 fn prepare<'c>(
@@ -363,8 +365,12 @@ fn record(
             members.extend(rid.map(Member::Known));
             applied
         }
-        (Decision::Delete { row }, _) => {
-            columns.delete(&store.registry(), &row);
+        (Decision::Delete { rows }, _) => {
+            for row in &rows {
+                columns.delete(&store.registry(), row);
+            }
+            let deleted = rows.len();
+            let row = rows.into_iter().next().expect("a deletion is of one row at least");
             Applied {
                 effect: Effect::Deleted,
                 type_number: row.type_number,
@@ -372,6 +378,7 @@ fn record(
                 id: row.id,
                 updated: now,
                 left: Left::Nothing,
+                deleted,
             }
         }
         (Decision::Insert { id }, Some(prepared)) => {
@@ -383,6 +390,7 @@ fn record(
                 version: 1,
                 updated: now,
                 left: Left::Text(prepared.kept.clone()),
+                deleted: 0,
             }
         }
         (Decision::Update { row, answers_as_new }, Some(prepared)) => {
@@ -403,6 +411,7 @@ fn record(
                 version,
                 updated,
                 left: Left::Text(prepared.kept.clone()),
+                deleted: 0,
             }
         }
         (Decision::Insert { .. } | Decision::Update { .. }, None) => unreachable!("whatever inserts or updates was prepared"),

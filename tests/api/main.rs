@@ -10,6 +10,7 @@ mod batch;
 mod conditional;
 mod corpus;
 mod crud;
+mod delete;
 mod delivery;
 mod feed;
 mod history;

@@ -216,7 +216,8 @@ fn a_shared_resource_reaches_the_region_also_when_it_comes_late_or_again() {
     let status = |name: &str| country.lazio.get(&world.name(&format!("/Organization/~{name}"))).status;
     assert_eq!((status("late"), status("again"), status("group")), (404, 200, 404));
     world.put("late", organization(Some("Organization/~group"))).expect(201);
-    country.national.delete(&world.name("/Organization/~again")).expect(204);
+    let deletion = country.national.fhir("DELETE", &world.name("/Organization/~again"));
+    deletion.header("x-referrers", "stay").send().expect(204);
     country.settle();
     assert_eq!((status("late"), status("again"), status("group")), (200, 410, 404));
     // What the late one refers to, and what was deleted.
@@ -263,7 +264,11 @@ fn what_is_left_of_a_deleted_patient_stays_where_the_registry_has_placed_it() {
     let answer = country.national.post("", &referto(&prefix)).expect(200).json();
     country.settle();
     let (patient, composition) = (place(&answer, 6), place(&answer, 2));
-    country.national.delete(&format!("/{patient}")).expect(204);
+    let deletion = country
+        .national
+        .fhir("DELETE", &format!("/{patient}"))
+        .header("x-referrers", "stay");
+    deletion.send().expect(204);
     country.settle();
     country.lombardia.get(&format!("/{patient}")).refused(410);
     country.lombardia.get(&format!("/{composition}")).expect(200);

@@ -119,7 +119,11 @@ fn a_chain_does_not_follow_to_what_was_deleted() {
         ("Observation?patient.name=bianchi", &["o3"]),
         ("Patient?_has:Observation:patient:code=pressure", &["anna", "bruno"]),
     ]);
-    world.server.delete(&world.name("/Patient/~bruno")).expect(204);
+    let deletion = world
+        .server
+        .fhir("DELETE", &world.name("/Patient/~bruno"))
+        .header("x-referrers", "stay");
+    deletion.send().expect(204);
     world.check(&[
         ("Observation?patient.name=bianchi", &[]),
         ("Patient?_has:Observation:patient:code=pressure", &["anna"]),

@@ -9,6 +9,7 @@ use crate::fhir::json::Value;
 use crate::fhir::splice::with_item;
 use crate::fhir::splice::with_parts;
 use crate::interaction::Service;
+use crate::interaction::delete::Asked;
 use crate::interaction::parse_json;
 use crate::interaction::transaction_plan::document_of;
 use crate::interaction::transaction_plan::fingerprint;
@@ -45,7 +46,7 @@ pub fn check(text: &str) -> Result<(), Outcome> {
 pub fn create(service: &Service, identifier: &str, text: &str) -> Result<Unit, Outcome> {
     let document = parse_json(text.as_bytes())?;
     let bundle = document.root();
-    let mut unit = plan(service, &service.limits.base_url, bundle)?.unit;
+    let mut unit = plan(service, &service.limits.base_url, bundle, Asked::AsSet)?.unit;
     let (own, fingerprint) = match unit.document.take() {
         Some(DocumentAction::Register { identifiers, fingerprint }) => (identifiers.into_iter().next(), fingerprint),
         _ => identity(service, bundle)?,
@@ -65,7 +66,7 @@ pub fn replace(service: &Service, identifier: &str, text: &str, old: &[String]) 
     let (own, fingerprint) = identity(service, received.root())?;
     let related = relate(text, received.root(), old);
     let document = parse_json(related.as_bytes())?;
-    let mut unit = plan(service, &service.limits.base_url, document.root())?.unit;
+    let mut unit = plan(service, &service.limits.base_url, document.root(), Asked::AsSet)?.unit;
     unit.document = Some(DocumentAction::Replace {
         old: identifier.to_owned(),
         identifiers: names(identifier, own),

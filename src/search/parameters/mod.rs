@@ -166,6 +166,17 @@ impl Registry {
         member.map(|(_, codes)| codes.as_slice()).unwrap_or_default()
     }
 
+    /// The salts of all references that can lead to this type, whosever they are.
+    pub fn salts_to(&self, type_name: &str) -> Vec<i64> {
+        let parameters = self.types.values().flat_map(|of| &of.parameters);
+        let references = parameters.filter(|p| p.kind == SearchParameterKind::Reference);
+        let leads = |p: &&Parameter| p.targets.is_empty() || p.targets.iter().any(|target| target == type_name);
+        let mut salts: Vec<i64> = references.filter(leads).flat_map(|p| p.salts.iter().copied()).collect();
+        salts.sort_unstable();
+        salts.dedup();
+        salts
+    }
+
     pub fn name_of(&self, number: i16) -> &'static str {
         self.definitions.name_of(number).unwrap_or("Resource")
     }
