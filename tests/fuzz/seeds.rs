@@ -78,7 +78,7 @@ fn changed(rng: &mut StdRng, seeds: &[Vec<u8>]) -> Vec<u8> {
         match rng.random_range(0..5) {
             0 if at < bytes.len() => bytes[at] = rng.random(),
             1 => drop(bytes.drain(at..end)),
-            2 => bytes.insert(at, *b"{}[]\",:\\0-.|$()=&+eTZ ".choose(rng).unwrap()),
+            2 => bytes.insert(at, *b"{}[]\",:\\0-.|$()=&+eTZ <>/;#'!?".choose(rng).unwrap()),
             3 => {
                 let again = bytes[at..end].to_vec();
                 bytes.splice(at..at, again);

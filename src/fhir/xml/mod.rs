@@ -5,7 +5,7 @@
 //! `Extension.url`, the `id` of what is no resource) come from the definitions.
 //!
 //! Not kept, because FHIR's other form has no place for it: comments and processing instructions outside the narrative; processing instructions, and
-//! carriage returns in tags and comments, inside it; in JSON, `_id` of what is no resource, `_url` of an extension, and `_div`.
+//! carriage returns between attributes and in comments, inside it; in JSON, `_id` of what is no resource, `_url` of an extension, and `_div`.
 //! An array of values that are all `null` is there whenever its twin is: XML cannot tell it from none.
 //! Written otherwise, because XML cannot hold it: U+FFFE and U+FFFF and control characters become U+FFFD; a narrative that is no
 //! well-formed XHTML becomes its own text in a `div`.

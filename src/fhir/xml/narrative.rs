@@ -12,7 +12,8 @@ use crate::fhir::xml::markup::decoded;
 use crate::fhir::xml::write::escape_into;
 use std::borrow::Cow;
 
-/// Where a narrative is copied to. A carriage return in its text is one in JSON, and `&#13;` in XML, where it would be read as the end of a line.
+/// Where a narrative is copied to. White space that XML would read otherwise is escaped in XML, and itself in JSON: a carriage return in a text
+/// (`&#13;`), the ends of lines and tabs in an attribute (`&#10;`), as in a title of several lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     Json,
@@ -23,12 +24,12 @@ pub enum Target {
 /// Errors: what is not well-formed, or not in XHTML's namespace.
 pub fn copy<'a>(markup: &mut Markup<'a>, div: &Start<'a>, target: Target) -> Result<String, Malformed> {
     let mut out = String::new();
-    open(markup, div, true, &mut out)?;
+    open(markup, div, (true, target), &mut out)?;
     let mut depth = usize::from(!div.is_empty);
     while depth > 0 {
         match markup.next()? {
             Token::Start(start) => {
-                open(markup, &start, false, &mut out)?;
+                open(markup, &start, (false, target), &mut out)?;
                 depth += usize::from(!start.is_empty);
             }
             Token::End(local) => {
@@ -37,7 +38,7 @@ pub fn copy<'a>(markup: &mut Markup<'a>, div: &Start<'a>, target: Target) -> Res
                 out.push('>');
                 depth -= 1;
             }
-            Token::Text("&#13;" | "&#xD;" | "&#xd;") if target == Target::Json => out.push('\r'),
+            Token::Text(raw) if target == Target::Json && white_space(raw) == Some('\r') => out.push('\r'),
             Token::Text(raw) if target == Target::Xml && raw.contains('\r') && !raw.starts_with("<![CDATA[") => {
                 out.push_str(&raw.replace('\r', "&#13;"));
             }
@@ -48,7 +49,7 @@ pub fn copy<'a>(markup: &mut Markup<'a>, div: &Start<'a>, target: Target) -> Res
     Ok(out)
 }
 
-fn open(markup: &Markup<'_>, start: &Start<'_>, is_root: bool, out: &mut String) -> Result<(), Malformed> {
+fn open(markup: &Markup<'_>, start: &Start<'_>, (is_root, target): (bool, Target), out: &mut String) -> Result<(), Malformed> {
     if start.namespace != Namespace::Xhtml {
         return markup.error(format!("an element of a narrative that is not in the namespace {XHTML}"));
     }
@@ -76,8 +77,53 @@ fn open(markup: &Markup<'_>, start: &Start<'_>, is_root: bool, out: &mut String)
         out.push('"');
     }
     let name_bytes = start.local.len() + if start.prefix.is_empty() { 0 } else { start.prefix.len() + 1 };
-    out.push_str(&with_line_feeds(&start.raw[1 + name_bytes..]));
+    attributes_into(&start.raw[1 + name_bytes..], target, out);
     Ok(())
+}
+
+/// What follows the name of a tag. Invariant: it is well-formed.
+fn attributes_into(raw: &str, target: Target, out: &mut String) {
+    if !raw.contains(['\n', '\r', '\t', '&']) {
+        return out.push_str(raw);
+    }
+    let mut quote = None;
+    let mut rest = raw;
+    while let Some(c) = rest.chars().next() {
+        let mut used = c.len_utf8();
+        match (c, quote, target) {
+            ('"' | '\'', None, _) => quote = Some(c),
+            (_, Some(open), _) if c == open => quote = None,
+            _ => {}
+        }
+        match (c, quote.is_some(), target) {
+            ('\r', false, _) if rest[1..].starts_with('\n') => {}
+            ('\r', false, _) => out.push('\n'),
+            ('\n', true, Target::Xml) => out.push_str("&#10;"),
+            ('\r', true, Target::Xml) => out.push_str("&#13;"),
+            ('\t', true, Target::Xml) => out.push_str("&#9;"),
+            ('\n' | '\r' | '\t', true, Target::Json) => out.push(' '),
+            ('&', true, Target::Json) => {
+                let reference = &rest[..rest.find(';').map_or(rest.len(), |end| end + 1)];
+                used = reference.len();
+                match white_space(reference) {
+                    Some(c) => out.push(c),
+                    None => out.push_str(reference),
+                }
+            }
+            _ => out.push(c),
+        }
+        rest = &rest[used..];
+    }
+}
+
+/// What a reference to white space stands for.
+fn white_space(reference: &str) -> Option<char> {
+    match reference {
+        "&#9;" | "&#x9;" => Some('\t'),
+        "&#10;" | "&#xA;" | "&#xa;" => Some('\n'),
+        "&#13;" | "&#xD;" | "&#xd;" => Some('\r'),
+        _ => None,
+    }
 }
 
 /// Markup has no way to keep a carriage return.

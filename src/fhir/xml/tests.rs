@@ -92,6 +92,11 @@ const PAIRS: &[(&str, &str)] = &[
         r#""text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\" >\n <p class='a'>1 &lt; 2 &#233; é</p><br/><!-- c --><![CDATA[<b>]]></div>"}"#,
         "<text><status value=\"generated\"/><div xmlns=\"http://www.w3.org/1999/xhtml\" >\n <p class='a'>1 &lt; 2 &#233; é</p><br/><!-- c --><![CDATA[<b>]]></div></text>",
     ),
+    // White space that XML would read as a space, in a narrative too.
+    (
+        r#""text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\" title='a\nb\t\"&amp;'>x\r\n\ty</div>"}"#,
+        "<text><status value=\"generated\"/><div xmlns=\"http://www.w3.org/1999/xhtml\" title='a&#10;b&#9;\"&amp;'>x&#13;\n\ty</div></text>",
+    ),
     // What XML would read otherwise is escaped.
     (
         r#""name":[{"text":" a\t\"b\"\n<c> & 'd'\r\n "}]"#,
@@ -409,6 +414,12 @@ fn a_narrative_is_xhtml_and_nothing_else() {
     // What validation looks for cannot hide behind a prefix.
     let hidden = narrative("<h:div xmlns:h=\"http://www.w3.org/1999/xhtml\"><h:script>x</h:script></h:div>");
     assert!(json_of(&hidden).contains("<script>x</script>"));
+    let lines = narrative("<div xmlns=\"http://www.w3.org/1999/xhtml\"\n title=\"a\n\tb&#xA;c&#33;\">\n</div>");
+    assert!(
+        json_of(&lines).contains(r#"xhtml\"\n title=\"a  b\nc&#33;\">\n</div>"#),
+        "{}",
+        json_of(&lines)
+    );
     let instruction = narrative("<div xmlns=\"http://www.w3.org/1999/xhtml\" xml:lang=\"it\"><?php x?>a</div >");
     assert!(json_of(&instruction).contains(r#"<div xmlns=\"http://www.w3.org/1999/xhtml\" xml:lang=\"it\">a</div>"#));
 }
@@ -432,7 +443,7 @@ fn what_xml_cannot_hold_is_written_otherwise_and_the_xml_stays_well_formed() {
         ("<div>a\r\nb\rc</div>", format!("{OPEN}a&#13;\nb&#13;c</div>")),
         (
             "<div><p\r\ntitle='\r'/><!-- \r --></div>",
-            format!("{OPEN}<p\ntitle='\n'/><!-- \n --></div>"),
+            format!("{OPEN}<p\ntitle='&#13;'/><!-- \n --></div>"),
         ),
         ("<div>a<?x y?></div>", format!("{OPEN}a</div>")),
         // What is no XHTML is shown as it stands.
