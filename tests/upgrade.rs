@@ -38,6 +38,7 @@ const OLDER: i64 = 3;
 const UNDO: &str = "
 drop table vocabulary;
 drop table unit;
+drop table position;
 drop index quantity_index_joint;
 drop index quantity_index_wide;
 alter table quantity_index drop column system, drop column joint;

@@ -33,6 +33,7 @@ pub fn run(data: &[u8]) {
         page_entries_default: 20,
         page_entries_max: 1_000,
         includes_max: 1_000,
+        sort_rows_max: 2_000,
         total_default: Total::None,
         named_queries: Vec::new(),
         base_url: "http://localhost/fhir".to_owned(),
@@ -44,6 +45,7 @@ pub fn run(data: &[u8]) {
             limits: &limits,
             handling,
             base: "http://localhost/fhir",
+            now: chrono::DateTime::UNIX_EPOCH,
         };
         match parser.query(type_name, &pairs) {
             Ok(mut query) => {

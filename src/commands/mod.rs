@@ -146,6 +146,7 @@ fn limits(config: &Config) -> Limits {
         values_max: config.search.values_max,
         expansion_codes_max: config.search.expansion_codes_max,
         chain_depth_max: config.search.chain_depth_max,
+        sort_rows_max: config.search.sort_rows_max,
         page_entries_default: config.search.page_entries_default,
         page_entries_max: config.search.page_entries_max,
         includes_max: config.search.includes_max,

@@ -97,6 +97,7 @@ pub struct Search {
     pub page_entries_max: usize,
     pub includes_max: usize,
     pub chain_depth_max: usize,
+    pub sort_rows_max: usize,
     pub parameters_max: usize,
     pub values_max: usize,
     pub expansion_codes_max: usize,

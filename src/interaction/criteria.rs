@@ -40,6 +40,7 @@ pub fn criteria_of(service: &Service, type_name: &str, pairs: &[(String, String)
         limits: &service.limits,
         handling: Handling::Strict,
         base: &service.limits.base_url,
+        now: service.store.clock.now(),
     };
     let condition = parser.criteria(type_name, pairs)?;
     // What they stand for may be another thing by the time that the criteria are decided under their locks.

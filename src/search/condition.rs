@@ -42,6 +42,8 @@ pub enum Condition {
     Date(Vec<i32>, Prefix, Range),
     LastUpdated(i16, Prefix, DateTime<Utc>, DateTime<Utc>),
     Quantity(Box<QuantityCondition>),
+    /// Has a position within a distance.
+    Near(Near),
     /// Two numbers of the same element, by its keys.
     NumberPair(Vec<i32>, Box<(Comparison, Comparison)>),
     /// A normalised string that begins with this.
@@ -122,6 +124,14 @@ pub struct Comparison {
     pub prefix: Prefix,
     pub from: Number,
     pub to: Number,
+}
+
+/// A circle on the Earth, in degrees and metres.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Near {
+    pub latitude: f64,
+    pub longitude: f64,
+    pub metres: f64,
 }
 
 /// Which unit a quantity has.

@@ -22,6 +22,8 @@ pub enum Datatype {
     Money,
     Range,
     SampledData,
+    /// Longitude and latitude of a Location.
+    Position,
     /// A whole resource inside another (`Bundle.entry[0].resource`): stands for a reference to it.
     Resource,
     /// Present and not `false`: a boolean token.
@@ -53,6 +55,7 @@ pub fn datatype(kind: SearchParameterKind, code: &str) -> Option<Datatype> {
         }
         (K::Quantity, "Money") => Some(Datatype::Money),
         (K::Quantity, "SampledData") => Some(Datatype::SampledData),
+        (K::Special, "BackboneElement") => Some(Datatype::Position),
         (K::Quantity, "decimal" | "integer") => Some(Datatype::Number),
         _ => None,
     }

@@ -141,6 +141,7 @@ impl Density {
             | Condition::Quantity(_)
             | Condition::StringEnd(..)
             | Condition::NumberPair(..)
+            | Condition::Near(_)
             | Condition::StringPart(..)
             | Condition::Missing(_) => f64::INFINITY,
         }
@@ -156,6 +157,7 @@ fn may_be_rare(condition: &Condition) -> bool {
         | Condition::Quantity(_)
         | Condition::StringEnd(..)
         | Condition::NumberPair(..)
+        | Condition::Near(_)
         | Condition::StringPart(..)
         | Condition::Has(..)
         | Condition::Chain(..) => true,

@@ -304,6 +304,8 @@ fn key(alias: &str, sort: &Sort) -> Key {
         SortKey::Date(keys) => (side("date_index", "low", keys), "bigint"),
         SortKey::String(keys) => (side("string_index", "value", keys), "text"),
         SortKey::Quantity(keys) => (side("quantity_index", "low", keys), "float8"),
+        // Read from the row itself (`interaction::search::sorted`).
+        SortKey::Read(_) => ("null::text".to_owned(), "text"),
         SortKey::Referenced(salt) => (format!("({alias}.self_hash # {salt})"), "bigint"),
     };
     Key {

@@ -47,6 +47,7 @@ pub struct Columns {
     pub strings: Side<String>,
     pub dates: Side<(i64, i64)>,
     pub quantities: Side<QuantityEntry>,
+    pub positions: Side<(f64, f64)>,
     /// Each once, but those that are known to be there ([`KnownUnits`]).
     pub units: Vec<UnitEntry>,
     /// For the vocabulary, which has no rows of a resource.
@@ -194,6 +195,9 @@ impl Columns {
         for q in &entry.quantities {
             self.quantities.add(place, q.key, q.clone());
         }
+        for position in &entry.positions {
+            self.positions.add(place, 0, *position);
+        }
         for unit in &entry.units {
             if !self.units.iter().any(|known| known.hash == unit.hash) {
                 self.units.push(unit.clone());
@@ -203,7 +207,7 @@ impl Columns {
 
     /// Binds the columns of the three side tables and of the units.
     pub fn bind_sides<'q>(&self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
-        let (dates, quantities) = (&self.dates.values, &self.quantities.values);
+        let (dates, quantities, positions) = (&self.dates.values, &self.quantities.values, &self.positions.values);
         let measures: Vec<Option<Measure>> = self.units.iter().map(|u| Measure::of(&u.system, &u.code)).collect();
         query
             .bind(self.strings.rids(self))
@@ -226,6 +230,9 @@ impl Columns {
             .bind(measures.iter().map(|m| m.as_ref().map(|m| m.dimension.clone())).collect::<Vec<_>>())
             .bind(measures.iter().map(|m| m.as_ref().map(Measure::factor)).collect::<Vec<_>>())
             .bind(measures.iter().map(|m| m.as_ref().map(Measure::shift)).collect::<Vec<_>>())
+            .bind(self.positions.rids(self))
+            .bind(positions.iter().map(|p| p.0).collect::<Vec<_>>())
+            .bind(positions.iter().map(|p| p.1).collect::<Vec<_>>())
     }
 
     /// Gives the new rows their ids, in order.

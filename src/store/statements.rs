@@ -16,7 +16,8 @@ use sqlx::PgPool;
 const SUPERSEDE: &str = "
 with gone_strings as (delete from string_index where rid = any($1)),
      gone_dates as (delete from date_index where rid = any($1)),
-     gone_quantities as (delete from quantity_index where rid = any($1))
+     gone_quantities as (delete from quantity_index where rid = any($1)),
+     gone_positions as (delete from position where rid = any($1))
 insert into history (rid, updated, version, type, state, dictionary, body)
 select rid, updated, version, type,
        -- A version that came before its document was hidden is not hidden for good.
@@ -61,6 +62,8 @@ with input as (
     from unnest($34::bigint[], $35::text[], $36::text[], $37::text[], $38::text[]) u (hash, code, dimension, factor, shift)
     order by hash
     on conflict do nothing
+), positions as (
+    insert into position (rid, at) select rid, point(x, y) from unnest($39::bigint[], $40::float8[], $41::float8[]) p (rid, x, y)
 )
 insert into change (rid, updated, version, type, operation)
 select rid, $17, version, type, operation
@@ -176,6 +179,8 @@ pub async fn replace_index(
              from unnest($16::bigint[], $17::text[], $18::text[], $19::text[], $20::text[]) u (hash, code, dimension, factor, shift)
              order by hash
              on conflict do nothing
+         ), positions as (
+             insert into position (rid, at) select rid, point(x, y) from unnest($21::bigint[], $22::float8[], $23::float8[]) p (rid, x, y)
          )
          insert into quantity_index (rid, key, unit, code, low, high, system, joint)
          select * from unnest($8::bigint[], $9::int[], $10::bigint[], $11::bigint[], $12::float8[], $13::float8[], $14::int[], $15::bigint[])",
@@ -186,7 +191,8 @@ pub async fn replace_index(
 
 const REPLACE_INDEX: &str = "
 with gone_strings as (delete from string_index where rid = any($1)),
-     gone_dates as (delete from date_index where rid = any($1))
+     gone_dates as (delete from date_index where rid = any($1)),
+     gone_positions as (delete from position where rid = any($1))
 delete from quantity_index where rid = any($1)";
 
 /// Moves what waits in the inverted index's pending list into the index.

@@ -174,6 +174,18 @@ fn approximately_takes_what_is_near() {
     world.load(vec![("exact", born("1980-06-15")), ("far", born("1950-01-01"))]);
     assert_eq!(world.find("Patient?birthdate=ap1980-06-15"), ["exact"]);
     assert_eq!(world.find("Patient?birthdate=ap1980"), ["exact"]);
+    // "10% of the gap between now and the date": decades back some years, and today nothing. <https://hl7.org/fhir/R4/search.html#prefix>
+    let today = chrono::Utc::now().date_naive();
+    let back = |days: i64| (today - chrono::Days::new(days as u64)).to_string();
+    let gap = (today - chrono::NaiveDate::from_ymd_opt(1980, 6, 15).unwrap()).num_days();
+    for (days, expected) in [(0, true), (gap / 100, true), (gap / 13, true), (gap / 8, false)] {
+        // The gap is that of the date asked for, which is larger by these days.
+        let found = world.find(&format!("Patient?birthdate=ap{}", back(gap + days)));
+        assert_eq!(found.contains(&"exact".to_owned()), expected, "{days} days before");
+    }
+    world.put("recent", born(&back(1)));
+    assert_eq!(world.find(&format!("Patient?birthdate=ap{}", back(0))), Vec::<String>::new());
+    assert_eq!(world.find(&format!("Patient?birthdate=ap{}", back(1))), ["recent"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub mod compartment;
 pub mod include;
 pub mod lookup;
 pub mod page;
+pub mod sorted;
 pub mod subset;
 
 use crate::fhir::identity::hash;
@@ -60,6 +61,7 @@ pub async fn search(service: &Service, base: &str, scope: Scope<'_>, query: &str
         limits: &service.limits,
         handling,
         base,
+        now: service.store.clock.now(),
     };
     let mut pairs = pairs(query);
     let mut of_type = Vec::new();
@@ -84,6 +86,7 @@ pub async fn search(service: &Service, base: &str, scope: Scope<'_>, query: &str
     let first = &queries[0];
     let fetched = match first.summary == Summary::Count || first.count == 0 {
         true => Page::default(),
+        false if sorted::is_needed(first) => sorted::matches(service, first, &path).await?,
         false if queries.len() == 1 => matches(service, first, &path).await?,
         false => matches_of_types(service, &queries, &path).await?,
     };

@@ -4,6 +4,7 @@
 //! A chain runs inside the statement: the hashes of the targets, each XORed with the parameter's salt, are the terms to look for.
 //! Every alias of `resource` is opened by [`Compiler::resource`], which writes the policy with it.
 
+pub mod near;
 pub mod quantity;
 pub mod range;
 
@@ -108,6 +109,7 @@ impl Compiler {
             }
             Condition::LastUpdated(number, prefix, low, high) => self.last_updated(alias, *number, *prefix, *low, *high),
             Condition::Quantity(quantity) => self.quantity(alias, quantity),
+            Condition::Near(near) => self.near(alias, near),
             Condition::NumberPair(keys, numbers) => self.number_pair(alias, keys, numbers.0, numbers.1),
             Condition::StringStart(keys, text) => {
                 self.side_table(alias, "string_index", keys);

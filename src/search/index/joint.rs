@@ -110,7 +110,7 @@ fn numbers_at(place: &Place, element: Value<'_>) -> Vec<f64> {
 }
 
 /// The values that a tree finds below a node.
-fn for_each_at<'v>(walk: &Walk, node: usize, value: Value<'v>, then: &mut dyn FnMut(&Extract, Value<'v>)) {
+pub(super) fn for_each_at<'v>(walk: &Walk, node: usize, value: Value<'v>, then: &mut dyn FnMut(&Extract, Value<'v>)) {
     let node = &walk.nodes[node];
     for extract in &node.extracts {
         then(extract, value);

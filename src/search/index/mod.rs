@@ -4,6 +4,7 @@
 //! a reference term is `salt # target`, and `#` (XOR) undoes itself. Spec: <https://hl7.org/fhir/R4/search.html>.
 
 pub mod joint;
+pub mod order;
 pub mod range;
 pub mod token;
 
@@ -40,6 +41,8 @@ pub struct IndexEntry {
     pub strings: Vec<(i32, String)>,
     pub dates: Vec<(i32, datetime::Range)>,
     pub quantities: Vec<QuantityEntry>,
+    /// Longitudes and latitudes.
+    pub positions: Vec<(f64, f64)>,
     /// Each once.
     pub units: Vec<UnitEntry>,
     /// What the vocabulary must have before the resource is found.
@@ -205,6 +208,7 @@ impl<'p> Indexer<'p> {
                 self.put_quantity(extract, unit, number, number)
             }
             Datatype::Range => self.put_range(extract, value.get("low"), value.get("high")),
+            Datatype::Position => self.put_position(value),
             Datatype::SampledData => self.put_sampled_data(extract, value),
         }
     }

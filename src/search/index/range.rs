@@ -72,6 +72,16 @@ impl Indexer<'_> {
         self.put_quantity(extract, Unit::of(unit), low, high)
     }
 
+    /// Degrees that are none are not found.
+    pub(super) fn put_position(&mut self, value: Value<'_>) -> Option<()> {
+        let (longitude, latitude) = (number(value, "longitude")?, number(value, "latitude")?);
+        if longitude.abs() > 180.0 || latitude.abs() > 90.0 {
+            return None;
+        }
+        self.entry.positions.push((longitude, latitude));
+        Some(())
+    }
+
     pub(super) fn put_quantity(&mut self, extract: &Extract, unit: Unit<'_>, low: f64, high: f64) -> Option<()> {
         let hash = unit.code.as_deref().map_or(0, |code| {
             let system = unit.system.as_deref().unwrap_or_default();

@@ -124,6 +124,7 @@ pub fn unsupported(definition: &SearchParameter) -> Option<&'static str> {
     match definition.code.as_str() {
         "_text" | "_content" => Some("full-text search is not supported yet"),
         "_query" => Some("a named query stands beside one type, not in a chain or criteria"),
+        "near" => None,
         _ if definition.kind == SearchParameterKind::Special => Some("special parameters are not supported yet"),
         _ => None,
     }

@@ -19,6 +19,8 @@ use crate::search::value;
 use crate::search::value::bad_modifier;
 use crate::search::value::shown;
 use crate::search::value::split::split_values;
+use chrono::DateTime;
+use chrono::Utc;
 
 /// Bounds of a query; each is a setting of `config/default.toml`, section `search`.
 #[derive(Debug, Clone)]
@@ -30,6 +32,8 @@ pub struct Limits {
     pub page_entries_default: usize,
     pub page_entries_max: usize,
     pub includes_max: usize,
+    /// Matches that are read to be sorted by what the index has no order of.
+    pub sort_rows_max: usize,
     /// Codes of a value set, and texts of codes, that one value of a search may stand for.
     pub expansion_codes_max: usize,
     pub total_default: Total,
@@ -68,6 +72,8 @@ pub enum SortKey {
     Date(Vec<i32>),
     String(Vec<i32>),
     Quantity(Vec<i32>),
+    /// A parameter of which the index has no order: its values are read from the matches.
+    Read(String),
     /// The term by which others reference the resource, under this salt.
     Referenced(i64),
 }
@@ -125,6 +131,7 @@ pub struct Parser<'a> {
     pub handling: Handling,
     /// Where clients reach this server: what a reference to it begins with, without the final slash.
     pub base: &'a str,
+    pub now: DateTime<Utc>,
 }
 
 /// Parameters that shape the answer and may stand in any search.
@@ -289,6 +296,7 @@ impl Parser<'_> {
             registry: self.registry,
             of,
             base_url: self.base,
+            now: self.now,
         };
         // What reverses another modifier is that modifier, reversed as a whole.
         let (is_not, modifier) = match modifier {
@@ -364,6 +372,11 @@ fn check_same_order(queries: &[Query]) -> Result<(), Outcome> {
         SortKey::PrimaryDate => std::mem::discriminant(&SortKey::Date(Vec::new())),
         key => std::mem::discriminant(key),
     };
+    if queries.len() > 1 && queries[0].sort.iter().any(|sort| matches!(sort.key, SortKey::Read(_))) {
+        return Err(Outcome::not_supported(
+            "_sort by a token, a reference or a URI is supported on one type: search on these types one by one",
+        ));
+    }
     let is_same = queries
         .windows(2)
         .all(|pair| pair[0].sort.iter().map(kind).eq(pair[1].sort.iter().map(kind)));

@@ -92,6 +92,16 @@ impl Parser<'_> {
                 None => (part, false),
             };
             let key = match code {
+                "" => {
+                    return Err(Outcome::invalid(
+                        "_sort is written [parameter],[parameter]...: each with - before it for descending order",
+                    ));
+                }
+                "_score" => {
+                    return Err(Outcome::not_supported(
+                        "_sort=_score: no parameter of this search says how well a resource matches",
+                    ));
+                }
                 "_lastUpdated" => SortKey::LastUpdated,
                 "_id" => SortKey::Id,
                 _ => sort_key(self.parameter(of, code)?)?,
@@ -163,13 +173,15 @@ fn link(source: &TypeParameters, parameter: &Parameter) -> Link {
 }
 
 fn sort_key(parameter: &Parameter) -> Result<SortKey, Outcome> {
+    use SearchParameterKind as K;
     match parameter.kind {
-        SearchParameterKind::Date if parameter.is_primary_date => Ok(SortKey::PrimaryDate),
-        SearchParameterKind::Date => Ok(SortKey::Date(parameter.keys.clone())),
-        SearchParameterKind::String => Ok(SortKey::String(parameter.keys.clone())),
-        SearchParameterKind::Number | SearchParameterKind::Quantity => Ok(SortKey::Quantity(parameter.keys.clone())),
-        _ => Err(Outcome::not_supported(format!(
-            "_sort by {} is not supported: it sorts by dates, strings, numbers, quantities, _id and _lastUpdated",
+        K::Date if parameter.is_primary_date => Ok(SortKey::PrimaryDate),
+        K::Date => Ok(SortKey::Date(parameter.keys.clone())),
+        K::String => Ok(SortKey::String(parameter.keys.clone())),
+        K::Number | K::Quantity => Ok(SortKey::Quantity(parameter.keys.clone())),
+        K::Token | K::Reference | K::Uri => Ok(SortKey::Read(parameter.code.clone())),
+        K::Composite | K::Special => Err(Outcome::invalid(format!(
+            "_sort by {} has no order: sort by one of its parts, or by another parameter",
             parameter.code
         ))),
     }

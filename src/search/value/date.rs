@@ -10,12 +10,13 @@ use crate::search::value::Context;
 use crate::search::value::bad_modifier;
 use crate::search::value::split::split_prefix;
 use chrono::DateTime;
+use chrono::Utc;
 
 pub fn last_updated(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Condition, Outcome> {
     if let Some(modifier) = modifier {
         return Err(bad_modifier(parameter, modifier));
     }
-    let (prefix, range) = date_value(parameter, text)?;
+    let (prefix, range) = date_value(context.now, parameter, text)?;
     let instant = |micros| DateTime::from_timestamp_micros(micros).ok_or_else(|| date_error(parameter));
     Ok(Condition::LastUpdated(
         context.of.number,
@@ -29,7 +30,7 @@ pub fn date(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str>
     if let Some(modifier) = modifier {
         return Err(bad_modifier(parameter, modifier));
     }
-    let (prefix, range) = date_value(parameter, text)?;
+    let (prefix, range) = date_value(context.now, parameter, text)?;
     Ok(match parameter.is_primary_date {
         true => Condition::PrimaryDate(context.of.number, prefix, range),
         false => Condition::Date(parameter.keys.clone(), prefix, range),
@@ -47,11 +48,13 @@ pub fn overlapping(of: &TypeParameters, parameter: &Parameter, text: &str) -> Re
     })
 }
 
-pub fn date_value(parameter: &Parameter, text: &str) -> Result<(Prefix, datetime::Range), Outcome> {
+pub fn date_value(now: DateTime<Utc>, parameter: &Parameter, text: &str) -> Result<(Prefix, datetime::Range), Outcome> {
     let (prefix, text) = split_prefix(text);
     let mut range = datetime::range(text).ok_or_else(|| date_error(parameter))?;
     if prefix == Prefix::Ap {
-        let slack = (range.high - range.low).max(86_400_000_000) / 10;
+        // "10% of the gap between now and the date" <https://hl7.org/fhir/R4/search.html#prefix>
+        let now = now.timestamp_micros();
+        let slack = (range.low - now).max(now - range.high).max(0) / 10;
         range = datetime::Range {
             low: range.low - slack,
             high: range.high + slack,

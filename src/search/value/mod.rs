@@ -3,6 +3,7 @@
 
 pub mod composite;
 pub mod date;
+pub mod near;
 pub mod number;
 pub mod reference;
 pub mod split;
@@ -20,6 +21,7 @@ use crate::search::parameters::TypeParameters;
 use crate::search::value::composite::composite;
 use crate::search::value::date::date;
 use crate::search::value::date::last_updated;
+use crate::search::value::near::near;
 use crate::search::value::number::number;
 use crate::search::value::number::quantity;
 use crate::search::value::reference::reference;
@@ -27,11 +29,15 @@ use crate::search::value::text::string;
 use crate::search::value::text::uri;
 use crate::search::value::token::has_code_systems;
 use crate::search::value::token::token;
+use chrono::DateTime;
+use chrono::Utc;
 
 pub struct Context<'a> {
     pub registry: &'a Registry,
     pub of: &'a TypeParameters,
     pub base_url: &'a str,
+    /// What is approximately a date depends on how far it lies back.
+    pub now: DateTime<Utc>,
 }
 
 /// The condition of one alternative. Errors: 400, naming the parameter and the form that a value has.
@@ -47,6 +53,7 @@ pub fn condition(context: &Context<'_>, parameter: &Parameter, modifier: Option<
         (_, SearchParameterKind::Number) => number(parameter, modifier, text),
         (_, SearchParameterKind::Quantity) => quantity(parameter, modifier, text),
         (_, SearchParameterKind::Composite) => composite(context, parameter, modifier, text),
+        ("near", SearchParameterKind::Special) => near(parameter, modifier, text),
         (code, SearchParameterKind::Special) => Err(Outcome::not_supported(format!("{code} is not supported"))),
     }
 }
