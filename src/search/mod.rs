@@ -9,6 +9,7 @@ pub mod density;
 pub mod expression;
 pub mod holders;
 pub mod index;
+pub mod lastn;
 pub mod named;
 pub mod page;
 pub mod parameters;

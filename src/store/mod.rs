@@ -3,6 +3,7 @@
 pub mod bodies;
 pub mod cluster;
 pub mod columns;
+pub mod compartment;
 pub mod decide;
 pub mod document;
 pub mod document_rows;

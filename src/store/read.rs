@@ -190,6 +190,17 @@ pub async fn types(store: &Store) -> Result<Vec<i16>, Outcome> {
     sqlx::query_scalar(text).fetch_all(&mut *conn).await.map_err(database_error)
 }
 
+/// Runs `select rid ...`, gathered.
+pub async fn rids(store: &Store, sql: Sql) -> Result<Vec<i64>, Outcome> {
+    let mut conn = store.pools.of(Plan::Gather).lend().await.map_err(database_error)?;
+    let rows = run(&mut conn, sql).await.map_err(database_error)?;
+    conn.done();
+    rows.iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()
+        .map_err(database_error)
+}
+
 /// How many resources satisfy the condition.
 pub async fn count(store: &Store, policy: Policy, condition: &Condition) -> Result<i64, Outcome> {
     let density = store.density();

@@ -24,6 +24,8 @@ mod negotiation;
 mod nodes;
 mod operations;
 mod operations_diff;
+mod operations_everything;
+mod operations_lastn;
 mod operations_meta;
 mod oscuramento;
 mod patch;

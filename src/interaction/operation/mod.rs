@@ -2,7 +2,10 @@
 //! Spec: <https://hl7.org/fhir/R4/operations.html>.
 
 pub mod diff;
+pub mod everything;
+pub mod gather;
 pub mod input;
+pub mod lastn;
 pub mod meta;
 
 use crate::fhir::json::Document;
@@ -60,6 +63,8 @@ pub enum Run {
     MetaAdd,
     MetaDelete,
     Diff,
+    Everything,
+    LastN,
 }
 
 const fn reads(name: &'static str, definition: &'static str, level: Level, parameters: &'static [&'static str], run: Run) -> Operation {
@@ -90,6 +95,23 @@ const META_DELETE: &str = "http://hl7.org/fhir/OperationDefinition/Resource-meta
 const DIFF: &str = "https://w3id.org/eds/fhir/OperationDefinition/diff";
 const CHANGES: &str = "https://w3id.org/eds/fhir/OperationDefinition/changes";
 
+const PATIENT_EVERYTHING: &str = "http://hl7.org/fhir/OperationDefinition/Patient-everything";
+const ENCOUNTER_EVERYTHING: &str = "http://hl7.org/fhir/OperationDefinition/Encounter-everything";
+const LASTN: &str = "http://hl7.org/fhir/OperationDefinition/Observation-lastn";
+
+const fn everything(definition: &'static str, level: Level, types: &'static [&'static str]) -> Operation {
+    Operation {
+        types: Types::Only(types),
+        ..reads(
+            "everything",
+            definition,
+            level,
+            &["start", "end", "_since", "_type", "_count", "_cursor"],
+            Run::Everything,
+        )
+    }
+}
+
 const fn validate(level: Level) -> Operation {
     Operation {
         needs_body: true,
@@ -113,6 +135,14 @@ pub const OPERATIONS: &[Operation] = &[
     changes("meta-delete", META_DELETE, Level::Instance, &["meta"], Run::MetaDelete),
     reads("diff", DIFF, Level::System, &["from", "to", "includeMeta"], Run::Diff),
     reads("diff", DIFF, Level::Instance, &["fromVersion", "includeMeta"], Run::Diff),
+    everything(PATIENT_EVERYTHING, Level::Type, &["Patient"]),
+    everything(PATIENT_EVERYTHING, Level::Instance, &["Patient"]),
+    everything(ENCOUNTER_EVERYTHING, Level::Instance, &["Encounter"]),
+    Operation {
+        types: Types::Only(&["Observation"]),
+        parameters: None,
+        ..reads("lastn", LASTN, Level::Type, &[], Run::LastN)
+    },
 ];
 
 /// Operations that clients know from elsewhere and that this server does not have: what there is instead.
@@ -242,6 +272,11 @@ pub async fn carry_out(service: &Service, operation: &Operation, call: &Call<'_>
         Run::MetaAdd => meta::change(service, call, &input, crate::fhir::meta::Change::Add).await,
         Run::MetaDelete => meta::change(service, call, &input, crate::fhir::meta::Change::Remove).await,
         Run::Diff => diff::diff(service, call, &input).await,
+        Run::Everything => match call.id {
+            Some(_) => everything::of_resource(service, call, &input).await,
+            None => everything::of_all(service, call, &input).await,
+        },
+        Run::LastN => lastn::lastn(service, call, &input).await,
         Run::Validate | Run::Changes => Err(Outcome::internal("an operation of another layer")),
     }
 }
@@ -267,7 +302,14 @@ mod tests {
     #[test]
     fn every_operation_stands_once_at_each_level_and_has_a_definition() {
         for (i, operation) in OPERATIONS.iter().enumerate() {
-            let same = OPERATIONS.iter().filter(|o| o.name == operation.name && o.level == operation.level);
+            let is_same = |o: &&Operation| match (o.types, operation.types) {
+                (Types::Only(a), Types::Only(b)) => a.iter().any(|t| b.contains(t)),
+                _ => true,
+            };
+            let same = OPERATIONS
+                .iter()
+                .filter(|o| o.name == operation.name && o.level == operation.level)
+                .filter(is_same);
             assert_eq!(same.count(), 1, "{i} {}", operation.name);
             assert!(operation.definition.starts_with("http"));
             assert!(ABSENT.iter().all(|(absent, _)| *absent != operation.name));

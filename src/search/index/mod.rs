@@ -29,9 +29,11 @@ pub const INDEX_VERSION: i32 = 5;
 
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct IndexEntry {
-    /// References first, then all others; each once. The first of the others is the resource's first code, if its type has a leading
-    /// parameter, and then the first of the references is that to the patient: an index has the code beside the primary date, another beside
-    /// the patient. Further codes of that parameter have a term more ([`further_code`]), and so has the first one of several patients.
+    /// References first, then all others; each once. The first of the references is that to the patient, if the type has one: an index has it beside
+    /// the row id. If the type has a leading parameter, the first of the others is the resource's first code: an index has it beside the primary
+    /// date, another beside the patient. The second of the others is then that code with its system, or the words that stand for it: resources
+    /// about the same. Further codes of that parameter have a term more ([`further_code`]), so has the first one of several patients, and so have
+    /// further patients.
     pub terms: Vec<i64>,
     pub reference_terms: i16,
     /// A bit for each parameter that has a value.
@@ -93,6 +95,7 @@ pub fn index(parameters: &TypeParameters, resource: Value<'_>) -> IndexEntry {
         mut subjects,
         mut tokens,
         codes,
+        concept,
         ..
     } = indexer;
     subjects.sort_unstable();
@@ -102,13 +105,22 @@ pub fn index(parameters: &TypeParameters, resource: Value<'_>) -> IndexEntry {
     references.dedup();
     let led = usize::from(subjects.len() < 2);
     tokens.extend(codes.iter().skip(led).map(|code| further_code(*code)));
+    tokens.extend(subjects.iter().skip(1).map(|patient| further_code(*patient)));
     subjects.append(&mut references);
     let mut references = subjects;
+    // A code of nothing is one too: what has none is about the same.
+    let concept = concept.unwrap_or_else(|| further_code(type_term(parameters.number)));
+    if parameters.lead != 0 {
+        tokens.push(concept);
+    }
     tokens.sort_unstable();
     tokens.dedup();
     let lead = codes.first().copied().unwrap_or(type_term(parameters.number));
     let place = tokens.iter().position(|term| *term == lead).unwrap_or(0);
     tokens.swap(0, place);
+    if let Some(place) = tokens.iter().position(|term| *term == concept).filter(|_| parameters.lead != 0) {
+        tokens.swap(1, place);
+    }
     entry.reference_terms = i16::try_from(references.len()).unwrap_or(i16::MAX);
     references.extend(tokens);
     entry.terms = references;
@@ -136,6 +148,8 @@ struct Indexer<'p> {
     codes: Vec<i64>,
     /// What is found is joined with other values of its element: composites have no modifiers, and so no texts.
     is_joining: bool,
+    /// The first of them with its system, or the words in its place.
+    concept: Option<i64>,
 }
 
 impl<'p> Indexer<'p> {
@@ -147,6 +161,7 @@ impl<'p> Indexer<'p> {
             subjects: Vec::new(),
             tokens: Vec::new(),
             codes: Vec::new(),
+            concept: None,
             is_joining: false,
         }
     }

@@ -12,6 +12,7 @@ use crate::search::index::Indexer;
 use crate::search::index::Word;
 use crate::search::parameters::Extract;
 use crate::search::term::Token;
+use crate::search::term::further_code;
 use crate::search::term::identifier_salt;
 use crate::search::term::reference_term;
 use crate::search::term::term;
@@ -23,19 +24,35 @@ const WORD_BYTES_MAX: usize = 2_000;
 impl Indexer<'_> {
     pub(super) fn put_token(&mut self, extract: &Extract, system: Option<&str>, code: &str) -> Option<()> {
         let salt = extract.salt;
-        match system {
+        let exact = match system {
             Some(system) => {
-                self.tokens.push(term(salt, Token::SystemAndCode(system, code)));
                 self.tokens.push(term(salt, Token::System(system)));
+                term(salt, Token::SystemAndCode(system, code))
             }
-            None => self.tokens.push(term(salt, Token::CodeWithoutSystem(code))),
-        }
+            None => term(salt, Token::CodeWithoutSystem(code)),
+        };
+        self.tokens.push(exact);
         let code = term(salt, Token::Code(code));
         self.tokens.push(code);
         if extract.bits & self.parameters.lead != 0 && !self.codes.contains(&code) {
+            if self.codes.is_empty() {
+                self.concept = Some(exact);
+            }
             self.codes.push(code);
         }
         Some(())
+    }
+
+    /// A concept that is told in words alone is one by its words.
+    fn put_words(&mut self, extract: &Extract, concept: Value<'_>) {
+        if extract.bits & self.parameters.lead != 0
+            && self.codes.is_empty()
+            && let Some(text) = concept.get_str("text")
+        {
+            let words = further_code(term(extract.salt, Token::Exact(&normalise(&text))));
+            self.tokens.push(words);
+            self.concept = Some(words);
+        }
     }
 
     /// A plain code or boolean: one term says it all.
@@ -47,7 +64,9 @@ impl Indexer<'_> {
     pub(super) fn put_concept(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
         let text = self.put_token_text(extract, value.get_str("text").as_deref());
         let codings = value.get("coding").into_iter().flat_map(|codings| codings.items());
-        codings.filter_map(|coding| self.put_coding(extract, coding)).last().or(text)
+        let put = codings.filter_map(|coding| self.put_coding(extract, coding)).last();
+        self.put_words(extract, value);
+        put.or(text)
     }
 
     pub(super) fn put_coding(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
@@ -137,7 +156,7 @@ impl Indexer<'_> {
     pub(super) fn push_reference(&mut self, salt: i64, target: i64) {
         let term = reference_term(salt, target);
         self.references.push(term);
-        if salt == self.parameters.subject {
+        if salt != 0 && salt == self.parameters.owner {
             self.subjects.push(term);
         }
     }

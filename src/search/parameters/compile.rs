@@ -59,6 +59,7 @@ pub fn compile_type(definitions: &'static Definitions, name: &str) -> Result<Typ
         primary_date: None,
         lead: 0,
         subject: 0,
+        owner: 0,
     };
     let mut is_multiple = Vec::new();
     for definition in definitions.search_parameters_of(name) {
@@ -91,7 +92,8 @@ pub fn compile_type(definitions: &'static Definitions, name: &str) -> Result<Typ
     }
     mark_primary_date(&mut compiled, &is_multiple);
     compiled.lead = lead(&compiled);
-    compiled.subject = subject(&compiled);
+    compiled.owner = owner(&compiled);
+    compiled.subject = if compiled.lead != 0 { compiled.owner } else { 0 };
     for node in &mut compiled.walk.nodes {
         node.edges.sort_by(|a, b| a.name.cmp(&b.name));
     }
@@ -154,9 +156,9 @@ pub fn lead(compiled: &TypeParameters) -> i64 {
     code.filter(|_| compiled.primary_date.is_some()).map_or(0, |code| 1i64 << code.bit)
 }
 
-pub fn subject(compiled: &TypeParameters) -> i64 {
+pub fn owner(compiled: &TypeParameters) -> i64 {
     match compiled.get("patient").map(|patient| patient.salts.as_slice()) {
-        Some([salt]) if compiled.lead != 0 => *salt,
+        Some([salt]) => *salt,
         _ => 0,
     }
 }

@@ -105,8 +105,10 @@ pub struct TypeParameters {
     pub primary_date: Option<i32>,
     /// Bit of the parameter whose first code leads the tokens of a row (`search::index`); 0 if the type has none.
     pub lead: i64,
-    /// Salt of the references that stand first in a row that has a lead: to the patient; 0 if the type has none.
+    /// Salt of the references to the patient in a row that has a lead; 0 if the type has none.
     pub subject: i64,
+    /// Salt of the references that stand first in a row: to the patient, whether the type has a lead or not; 0 if the type has none.
+    pub owner: i64,
 }
 
 impl TypeParameters {
