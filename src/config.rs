@@ -14,6 +14,7 @@ use crate::config::sections::Delivery;
 use crate::config::sections::Ingestion;
 use crate::config::sections::Integrity;
 use crate::config::sections::Metrics;
+use crate::config::sections::Operation;
 use crate::config::sections::Patch;
 use crate::config::sections::Pertinence;
 use crate::config::sections::Redis;
@@ -42,6 +43,7 @@ pub struct Config {
     pub telemetry: Telemetry,
     pub search: Search,
     pub bundle: Bundle,
+    pub operation: Operation,
     pub patch: Patch,
     pub delete: Delete,
     pub integrity: Integrity,
@@ -139,6 +141,7 @@ impl Config {
             ("search.expansion_codes_max", self.search.expansion_codes_max),
             ("bundle.entries_max", self.bundle.entries_max),
             ("bundle.answer_bytes_max", self.bundle.answer_bytes_max),
+            ("operation.document_entries_max", self.operation.document_entries_max),
             ("patch.operations_max", self.patch.operations_max),
             ("delete.matches_max", self.delete.matches_max),
             ("delete.cascade_max", self.delete.cascade_max),

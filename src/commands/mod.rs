@@ -16,6 +16,7 @@ use crate::fhir::definitions::definitions;
 use crate::fhir::patch::Limits as PatchLimits;
 use crate::interaction::Service;
 use crate::interaction::delete::Rules as DeleteRules;
+use crate::interaction::operation;
 use crate::outcome::Outcome;
 use crate::policy::Policy;
 use crate::search::cursor::CursorKey;
@@ -132,6 +133,10 @@ pub async fn service(config: &Config, database: &Settings) -> Result<Service, St
             refuses_referrers: config.integrity.on_delete == OnDelete::Refuse,
         },
         policy: Policy::NotWithdrawn,
+        operations: operation::Settings {
+            document_entries_max: config.operation.document_entries_max,
+            expunge: config.operation.expunge,
+        },
         store,
     })
 }

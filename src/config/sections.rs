@@ -168,6 +168,13 @@ pub enum OnDelete {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Operation {
+    pub document_entries_max: usize,
+    pub expunge: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Validation {
     pub policy_default: Policy,
     pub policies: Vec<ProfilePolicy>,

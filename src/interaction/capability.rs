@@ -73,7 +73,7 @@ pub fn statement(service: &Service, started: DateTime<Utc>) -> String {
             "resource": resources,
             "searchParam": SEARCH_PARAMETERS.iter().map(|(name, kind, text)| json!({"name": name, "type": kind, "documentation": text})).collect::<Vec<_>>(),
             "interaction": interactions(SYSTEM_INTERACTIONS),
-            "operation": operations(&[Level::System], None),
+            "operation": operations(service, &[Level::System], None),
             "compartment": compartments(service),
         }],
     });
@@ -120,7 +120,7 @@ fn resource(service: &Service, of: &TypeParameters) -> Value {
         "conditionalDelete": if service.delete_rules.is_multiple { "multiple" } else { "single" },
         "referencePolicy": ["literal", "logical", "local"],
         "searchParam": parameters,
-        "operation": operations(&[Level::Type, Level::Instance], Some(&of.name)),
+        "operation": operations(service, &[Level::Type, Level::Instance], Some(&of.name)),
     });
     if !supported.is_empty() {
         resource["supportedProfile"] = json!(supported);
@@ -135,8 +135,8 @@ fn resource(service: &Service, of: &TypeParameters) -> Value {
     resource
 }
 
-fn operations(levels: &[Level], type_name: Option<&str>) -> Vec<Value> {
-    let found = operation::of_level(levels, type_name);
+fn operations(service: &Service, levels: &[Level], type_name: Option<&str>) -> Vec<Value> {
+    let found = operation::of_level(service, levels, type_name);
     found
         .into_iter()
         .map(|o| json!({"name": o.name, "definition": o.definition}))

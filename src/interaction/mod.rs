@@ -57,6 +57,7 @@ pub struct Service {
     pub patch_limits: PatchLimits,
     pub delete_rules: DeleteRules,
     pub policy: Policy,
+    pub operations: operation::Settings,
 }
 
 /// The answer to an interaction; the HTTP layer makes a response of it.

@@ -174,6 +174,8 @@ pub async fn changes(store: &Store, type_number: Option<i16>, range: &Range) -> 
          join resource r on r.rid = c.rid
          left join history h on h.rid = c.rid and h.version = c.version
          where c.seq {beyond} $1 and c.operation <= 2 and r.state <> 2 and h.state is distinct from 2
+           -- What was expunged is told no more.
+           and (h.rid is not null or c.version = r.version)
            and ($2::smallint is null or c.type = $2)
            and ($3::timestamptz is null or c.updated >= $3)
            and ($4::timestamptz is null or c.updated < $5 and not {superseded})

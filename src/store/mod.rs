@@ -7,6 +7,7 @@ pub mod compartment;
 pub mod decide;
 pub mod document;
 pub mod document_rows;
+pub mod expunge;
 pub mod feed;
 pub mod history;
 pub mod ingestion;

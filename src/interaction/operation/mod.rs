@@ -2,7 +2,9 @@
 //! Spec: <https://hl7.org/fhir/R4/operations.html>.
 
 pub mod diff;
+pub mod document;
 pub mod everything;
+pub mod expunge;
 pub mod gather;
 pub mod input;
 pub mod lastn;
@@ -65,6 +67,9 @@ pub enum Run {
     Diff,
     Everything,
     LastN,
+    Document,
+    /// An administrator's: only where the settings allow it.
+    Expunge,
 }
 
 const fn reads(name: &'static str, definition: &'static str, level: Level, parameters: &'static [&'static str], run: Run) -> Operation {
@@ -119,6 +124,28 @@ const fn validate(level: Level) -> Operation {
     }
 }
 
+const DOCUMENT: &str = "http://hl7.org/fhir/OperationDefinition/Composition-document";
+const EXPUNGE: &str = "https://w3id.org/eds/fhir/OperationDefinition/expunge";
+
+const fn document(level: Level, parameters: &'static [&'static str]) -> Operation {
+    Operation {
+        types: Types::Only(&["Composition"]),
+        ..reads("document", DOCUMENT, level, parameters, Run::Document)
+    }
+}
+
+const fn expunge(level: Level) -> Operation {
+    changes("expunge", EXPUNGE, level, expunge::PARAMETERS, Run::Expunge)
+}
+
+/// What the settings say of operations: `config/default.toml`, section `operation`.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    pub document_entries_max: usize,
+    /// `$expunge` is allowed.
+    pub expunge: bool,
+}
+
 /// Every operation at every level that it has.
 pub const OPERATIONS: &[Operation] = &[
     validate(Level::Type),
@@ -143,6 +170,11 @@ pub const OPERATIONS: &[Operation] = &[
         parameters: None,
         ..reads("lastn", LASTN, Level::Type, &[], Run::LastN)
     },
+    document(Level::Type, &["id", "persist", "graph"]),
+    document(Level::Instance, &["persist", "graph"]),
+    expunge(Level::System),
+    expunge(Level::Type),
+    expunge(Level::Instance),
 ];
 
 /// Operations that clients know from elsewhere and that this server does not have: what there is instead.
@@ -197,6 +229,10 @@ impl Operation {
         }
     }
 
+    fn is_allowed(&self, service: &Service) -> bool {
+        self.run != Run::Expunge || service.operations.expunge
+    }
+
     /// Where it is, for messages.
     fn places(&self) -> Vec<String> {
         let types: &[&str] = match self.types {
@@ -211,10 +247,11 @@ impl Operation {
     }
 }
 
-/// The operations of a level that a type has; for the CapabilityStatement. Each name once.
-pub fn of_level(levels: &[Level], type_name: Option<&str>) -> Vec<&'static Operation> {
+/// The operations of a level that a type has and that are allowed; for the CapabilityStatement. Each name once.
+pub fn of_level(service: &Service, levels: &[Level], type_name: Option<&str>) -> Vec<&'static Operation> {
     let mut found: Vec<&Operation> = Vec::new();
-    for operation in OPERATIONS.iter().filter(|o| levels.contains(&o.level) && o.has(type_name)) {
+    let is_here = |o: &&Operation| levels.contains(&o.level) && o.has(type_name) && o.is_allowed(service);
+    for operation in OPERATIONS.iter().filter(is_here) {
         if found.iter().all(|known| known.name != operation.name) {
             found.push(operation);
         }
@@ -223,7 +260,7 @@ pub fn of_level(levels: &[Level], type_name: Option<&str>) -> Vec<&'static Opera
 }
 
 /// The operation that is called. Errors: 404 for a name that is none, or a type that is none; 400 for another place than it has; 405 for GET where
-/// only POST may ask.
+/// only POST may ask; 403 for what the settings do not allow.
 pub fn find(service: &Service, call: &Call<'_>) -> Result<&'static Operation, Outcome> {
     if let Some(type_name) = call.type_name {
         service.type_number(type_name)?;
@@ -241,6 +278,13 @@ pub fn find(service: &Service, call: &Call<'_>) -> Result<&'static Operation, Ou
     if !call.is_post && (operation.affects_state || operation.needs_body) {
         let text = format!("${} is asked by POST", call.name);
         return Err(Outcome::new(Category::MethodNotAllowed, "not-supported", text));
+    }
+    if !operation.is_allowed(service) {
+        let text = format!(
+            "${} is an administrator's, and not allowed on this server (operation.expunge)",
+            call.name
+        );
+        return Err(Outcome::new(Category::Forbidden, "forbidden", text));
     }
     Ok(operation)
 }
@@ -276,6 +320,8 @@ pub async fn carry_out(service: &Service, operation: &Operation, call: &Call<'_>
             Some(_) => everything::of_resource(service, call, &input).await,
             None => everything::of_all(service, call, &input).await,
         },
+        Run::Document => document::document(service, call, &input).await,
+        Run::Expunge => expunge::expunge(service, call, &input).await,
         Run::LastN => lastn::lastn(service, call, &input).await,
         Run::Validate | Run::Changes => Err(Outcome::internal("an operation of another layer")),
     }
