@@ -10,6 +10,7 @@ use crate::interaction::Service;
 use crate::interaction::delete;
 use crate::interaction::delete::Asked;
 use crate::interaction::delete::Wish;
+use crate::interaction::operation;
 use crate::interaction::parse_json;
 use crate::interaction::patch;
 use crate::interaction::read;
@@ -142,6 +143,9 @@ fn too_large(service: &Service) -> Outcome {
 }
 
 async fn get(service: &Service, base: &str, entry: &Entry<'_>, handling: Handling) -> Result<Reply, Outcome> {
+    if operation::is_operation(&entry.path) {
+        return operation::of_entry(service, base, &entry.path, entry.query.as_deref().unwrap_or_default()).await;
+    }
     match (&entry.id, entry.path.split_once("/_history/")) {
         (Some(id), Some((_, version))) => read::vread(service, &entry.type_name, id, version).await,
         (Some(id), None) => read::read(service, &entry.type_name, id).await,

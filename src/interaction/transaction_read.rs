@@ -4,6 +4,7 @@
 use crate::fhir::identity::local_reference;
 use crate::fhir::json::Kind;
 use crate::fhir::json::Value;
+use crate::interaction::operation::is_operation;
 use crate::interaction::write::is_type;
 use crate::outcome::Category;
 use crate::outcome::Outcome;
@@ -125,6 +126,10 @@ fn read_entry<'d>(entry: Value<'d>, base: &str) -> Result<Entry<'d>, Outcome> {
 }
 
 fn check(entry: &Entry<'_>) -> Result<(), Outcome> {
+    if entry.method != Method::Get && is_operation(&entry.path) {
+        let text = "In a Bundle an operation is asked by GET; one that changes something is asked by itself";
+        return Err(Outcome::not_supported(text).at("request.url"));
+    }
     let wrong_url = |text: &str| Err(Outcome::invalid(text).with_code("value").at("request.url"));
     match entry.method {
         Method::Get => return Ok(()),

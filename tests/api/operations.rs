@@ -148,3 +148,26 @@ fn every_listed_operation_answers_and_names_its_definition() {
     }
     assert!(asked > 10);
 }
+
+#[test]
+fn operations_that_read_are_entries_of_a_bundle_too() {
+    let server = shared();
+    let id = server.create(&patient("Operazioni"));
+    let entry = |method: &str, url: &str| json!({"request": {"method": method, "url": url}});
+    let entries = vec![
+        entry("GET", &format!("Patient/{id}/$everything?_count=1")),
+        entry("GET", &format!("Patient/{id}/$nosuch")),
+        entry("GET", "$changes?region=120"),
+        entry("GET", &format!("Patient/{id}/$meta-add")),
+        entry("POST", &format!("Patient/{id}/$meta-add")),
+    ];
+    let answer = server.bundle("batch", entries).expect(200).json();
+    let status = |i: usize| answer["entry"][i]["response"]["status"].as_str().unwrap()[..3].to_owned();
+    assert_eq!([0, 1, 2, 3, 4].map(status), ["200", "404", "400", "405", "400"]);
+    assert_eq!(answer["entry"][0]["resource"]["entry"][0]["resource"]["id"], id);
+    let alone = server
+        .bundle("transaction", vec![entry("GET", &format!("Patient/{id}/$meta"))])
+        .expect(200)
+        .json();
+    assert_eq!(alone["entry"][0]["resource"]["parameter"][0]["valueMeta"]["versionId"], "1");
+}

@@ -113,3 +113,49 @@ fn a_version_that_was_hidden_is_no_version() {
     assert!(!found.to_string().contains("hidden once"), "{found}");
     server.get(&format!("{path}/$diff?fromVersion=2")).refused(404);
 }
+
+#[test]
+fn a_difference_applied_as_a_patch_makes_the_second_of_the_first() {
+    let server = shared();
+    let pairs = [
+        (
+            json!({"resourceType": "Patient", "name": [{"family": "A", "given": ["x", "y", "z"]}, {"family": "B"}], "gender": "male", "birthDate": "1970"}),
+            json!({"resourceType": "Patient", "name": [{"family": "B", "use": "old"}, {"family": "C", "given": ["z", "w"]}, {"text": "D"}], "active": true}),
+        ),
+        (
+            json!({"resourceType": "Observation", "status": "final", "code": {"text": "x"}, "valueString": "a", "note": [{"text": "1"}, {"text": "2"}, {"text": "3"}]}),
+            json!({"resourceType": "Observation", "status": "amended", "code": {"coding": [{"system": "urn:s", "code": "c"}]},
+                "valueQuantity": {"value": 1.50, "unit": "mg"}, "note": [{"text": "0"}, {"text": "2"}, {"text": "4"}, {"text": "5"}]}),
+        ),
+        (
+            json!({"resourceType": "Patient", "contact": [{"name": {"family": "A"}, "gender": "male"}], "extension": [{"url": "urn:e", "valueString": "a"}]}),
+            json!({"resourceType": "Patient", "contact": [{"name": {"family": "A", "given": ["g"]}}, {"name": {"family": "N"}, "telecom": [{"system": "phone", "value": "1"}]}],
+                "extension": [{"url": "urn:e", "valueString": "b"}]}),
+        ),
+        (
+            json!({"resourceType": "Basic", "code": {"text": "x"}, "subject": {"reference": "Patient/1"}}),
+            json!({"resourceType": "Basic", "code": {"text": "x"}, "created": "2024-01-01", "author": {"reference": "Practitioner/1", "display": "D"}}),
+        ),
+    ];
+    let without_meta = |mut resource: Value| {
+        resource.as_object_mut().unwrap().remove("meta");
+        resource
+    };
+    for (from, to) in &pairs {
+        for (from, to) in [(from, to), (to, from)] {
+            let path = format!("/{}/{}", from["resourceType"].as_str().unwrap(), unique());
+            let put = |resource: &Value| {
+                let mut resource = resource.clone();
+                resource["id"] = json!(path.rsplit('/').next().unwrap());
+                server.put(&path, &resource)
+            };
+            put(from).expect(201);
+            let wanted = without_meta(put(to).expect(200).json());
+            let patch = server.get(&format!("{path}/$diff")).expect(200).json();
+            put(from).expect(200);
+            let patched = server.fhir("PATCH", &path).json(&patch).send();
+            assert_eq!(patched.status, 200, "{patch}\n{}", patched.text());
+            assert_eq!(without_meta(patched.json()), wanted, "{patch}");
+        }
+    }
+}

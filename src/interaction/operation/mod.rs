@@ -327,6 +327,43 @@ pub async fn carry_out(service: &Service, operation: &Operation, call: &Call<'_>
     }
 }
 
+/// An operation as an entry of a Bundle: `GET Patient/1/$everything`. Errors: as those of [`find`] and [`carry_out`]; 400 for the feed, which is none of
+/// this layer.
+pub async fn of_entry(service: &Service, base: &str, path: &str, query: &str) -> Result<Reply, Outcome> {
+    let mut parts: Vec<&str> = path.split('/').collect();
+    let name = parts.pop().unwrap_or_default().trim_start_matches('$');
+    let (type_name, id) = match parts.as_slice() {
+        [] => (None, None),
+        [type_name] => (Some(*type_name), None),
+        [type_name, id] => (Some(*type_name), Some(*id)),
+        _ => {
+            return Err(Outcome::not_supported(
+                "An operation is asked of the repository, a type, or a resource as it is",
+            ));
+        }
+    };
+    let call = Call {
+        base,
+        name,
+        type_name,
+        id,
+        is_post: false,
+        query,
+        body: &[],
+        precondition: Precondition::None,
+    };
+    let operation = find(service, &call)?;
+    if operation.run == Run::Changes {
+        return Err(Outcome::not_supported("$changes is asked by itself, not in a Bundle"));
+    }
+    carry_out(service, operation, &call).await
+}
+
+/// The path of an operation, and no resource or type.
+pub fn is_operation(path: &str) -> bool {
+    path.rsplit('/').next().is_some_and(|last| last.starts_with('$'))
+}
+
 /// The parameters of an operation that another layer carries out. Errors: 400 for those that it does not have.
 pub fn simple(service: &Service, operation: &Operation, call: &Call<'_>) -> Result<Vec<(String, String)>, Outcome> {
     let document = body(call)?;
