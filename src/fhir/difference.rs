@@ -78,21 +78,25 @@ impl Difference {
         let mut old = self.slots(shape, from, without);
         let mut new = self.slots(shape, to, without);
         let definitions = self.definitions;
+        let mut gone = Vec::new();
         for element in &definitions.shape(shape).elements {
             let of_element = format!("{path}.{}", element.name);
             match (old.remove(element.name.as_str()), new.remove(element.name.as_str())) {
-                (None, None) => {}
-                (Some(old), Some(new)) if old.json_name == new.json_name && old.is_list => self.lists(path, &element.name, &old, &new),
+                (Some(old), Some(new)) if old.is_list => self.lists(path, &element.name, &old, &new),
                 (Some(old), Some(new)) if old.json_name == new.json_name => self.items(&of_element, &new, old.items[0], new.items[0]),
-                (old, new) => {
-                    if let Some(old) = old {
-                        self.delete_all(&of_element, &old);
-                    }
+                // A choice of another type.
+                (Some(old), Some(new)) => self.replace(&of_element, (&old, old.items[0]), (&new, new.items[0])),
+                (Some(old), None) => gone.push((of_element, old)),
+                (None, new) => {
                     for item in new.iter().flat_map(|new| &new.items) {
                         self.add(path, &element.name, new.as_ref(), *item);
                     }
                 }
             }
+        }
+        // Last: an element that has lost all that it had would not be there to be added to.
+        for (path, slot) in gone {
+            self.delete_all(&path, &slot);
         }
     }
 
@@ -131,13 +135,16 @@ impl Difference {
         }
         match (old.value, new.value, inner_shape(self.definitions, slot, old, new)) {
             (Some(from), Some(to), Some(shape)) => self.objects(path, shape, from, to, &[]),
-            _ => {
-                let mut operation = begin("replace", path);
-                push_value(self.definitions, "previousValue", slot.type_code, slot.shape, old, &mut operation);
-                push_value(self.definitions, "value", slot.type_code, slot.shape, new, &mut operation);
-                self.operations.push(operation);
-            }
+            _ => self.replace(path, (slot, old), (slot, new)),
         }
+    }
+
+    fn replace(&mut self, path: &str, old: (&Slot<'_>, Item<'_>), new: (&Slot<'_>, Item<'_>)) {
+        let mut operation = begin("replace", path);
+        for (name, (slot, item)) in [("previousValue", old), ("value", new)] {
+            push_value(self.definitions, name, slot.type_code, slot.shape, item, &mut operation);
+        }
+        self.operations.push(operation);
     }
 
     fn lists(&mut self, parent: &str, name: &str, old: &Slot<'_>, new: &Slot<'_>) {
@@ -455,10 +462,7 @@ mod tests {
                 "Observation",
                 r#"{"valueString":"x"}"#,
                 r#"{"valueQuantity":{"value":1.50}}"#,
-                &[
-                    "'delete' 'Observation.value' previousValue:valueString='x'",
-                    "'add' 'Observation' name:valueString='value' value:valueQuantity={'value':1.5}",
-                ],
+                &["'replace' 'Observation.value' previousValue:valueString='x' value:valueQuantity={'value':1.5}"],
             ),
             (
                 "Observation",

@@ -67,10 +67,11 @@ fn read<'p>(parameter: Value<'p>) -> Result<Operation<'p>, Outcome> {
         }
     };
     let known = ["type", "path", "name", "value", "index", "source", "destination"];
+    // `$diff` tells what was there, too, as HAPI's does: so that its answer is a patch as it stands, that part is let through and not looked at.
     if let Some(other) = parts
         .iter()
         .filter_map(|p| p.get_str("name"))
-        .find(|name| !known.contains(&name.as_ref()))
+        .find(|name| !known.contains(&name.as_ref()) && name != "previousValue")
     {
         let text = format!("An operation has no part {}: its parts are {}", shown(&other), known.join(", "));
         return Err(structure(text));
