@@ -225,7 +225,12 @@ fn wrong_calls_are_told() {
         .request("GET", &format!("{next}&_type=Observation"))
         .send()
         .refused(400);
-    world.server.delete(&world.name("/Patient/~anna")).expect(204);
+    let cascade = world
+        .server
+        .fhir("DELETE", &world.name("/Patient/~anna"))
+        .header("x-cascade", "delete")
+        .send();
+    assert!(cascade.status < 300, "{}", cascade.text());
     get("/Patient/~anna/$everything").refused(410);
     world.server.request("GET", &next).send().refused(410);
 }

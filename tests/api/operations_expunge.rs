@@ -175,7 +175,7 @@ fn observation_named(id: &str) -> Value {
 #[test]
 fn what_a_document_has_keeps_its_place_and_what_is_hidden_is_not_touched() {
     let dir = DataDir::new();
-    let server = Server::start(&dir, &[ALLOWED]);
+    let server = Server::start(&dir, &[ALLOWED, ("EDS_INTEGRITY_ON_DELETE", "allow")]);
     let prefix = unique();
     let bundle = referto(&prefix);
     let answer = server.post("", &bundle).expect(200).json();
