@@ -38,6 +38,7 @@ pub async fn lastn(service: &Service, call: &Call<'_>, input: &Input<'_>) -> Res
         limits: &service.limits,
         handling: Handling::Strict,
         base: call.base,
+        now: service.store.clock.now(),
     };
     let condition = parser.criteria("Observation", &pairs)?;
     let (driver, rest) = service.store.density().driver(&condition);
