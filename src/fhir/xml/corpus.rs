@@ -27,7 +27,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
 
 /// Long files take long in a debug build, and have nothing in them that short ones have not.
 fn is_short(file: &Path) -> bool {
-    file.metadata().is_ok_and(|m| m.len() < 80_000)
+    file.metadata().is_ok_and(|m| m.len() < 30_000)
 }
 
 /// JSON is compared but for what this module's documentation names.

@@ -521,39 +521,39 @@ fn pretty_xml_says_the_same() {
 
 #[test]
 fn the_time_of_hostile_xml_grows_with_its_length_only() {
-    let attributes = (0..1_000_000).map(|i| format!(" a{i}=\"\"")).collect::<String>();
+    let attributes = (0..300_000).map(|i| format!(" a{i}=\"\"")).collect::<String>();
     let bound: String = (0..31).map(|i| format!(" xmlns:a{i}=\"http://hl7.org/fhir\"")).collect();
-    let twins = "<given><extension url=\"u\"><valueString value=\"x\"/></extension></given>".repeat(50_000);
+    let twins = "<given><extension url=\"u\"><valueString value=\"x\"/></extension></given>".repeat(20_000);
     let mut nested = String::from("<birthDate value=\"1980\"/>");
     for _ in 0..20 {
         nested = format!("<extension url=\"u\"><valueString value=\"x\">{nested}</valueString></extension>");
     }
     for (name, xml) in [
-        ("1,000,000 attributes", patient(&format!("<id{attributes}/>"))),
+        ("300,000 attributes", patient(&format!("<id{attributes}/>"))),
         ("100,000 nested elements", patient(&"<extension url=\"u\">".repeat(100_000))),
-        ("a million elements", patient(&"<x/>".repeat(1_000_000))),
+        ("unknown elements", patient(&"<x/>".repeat(200_000))),
         (
-            "a million references",
-            patient(&format!("<name><text value=\"{}\"/></name>", "&amp;".repeat(1_000_000))),
+            "references",
+            patient(&format!("<name><text value=\"{}\"/></name>", "&amp;".repeat(300_000))),
         ),
-        ("a million comments", patient(&"<!---->".repeat(1_000_000))),
+        ("comments", patient(&"<!---->".repeat(200_000))),
         (
             "prefixes",
             format!(
                 "<Patient xmlns=\"http://hl7.org/fhir\"{bound}>{}</Patient>",
-                "<a0:x/>".repeat(500_000)
+                "<a0:x/>".repeat(100_000)
             ),
         ),
         ("an end that does not come", patient(&"<id value=\"".repeat(300_000))),
         ("a comment that does not end", patient(&"<!--".repeat(300_000))),
         ("a section that does not end", patient(&"<![CDATA[".repeat(300_000))),
         ("an instruction that does not end", patient(&"<?a ".repeat(300_000))),
-        ("ampersands", patient(&"&".repeat(1_000_000))),
+        ("ampersands", patient(&"&".repeat(300_000))),
         ("twins", patient(&format!("<name>{twins}</name>"))),
         ("extensions of values", patient(&nested)),
     ] {
         let begin = Instant::now();
         let _ = to_json(xml.as_bytes());
-        assert!(begin.elapsed() < Duration::from_secs(20), "{name}: {:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(10), "{name}: {:?}", begin.elapsed());
     }
 }
