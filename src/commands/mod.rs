@@ -107,7 +107,7 @@ fn cluster_options(config: &Config) -> Result<Options, String> {
 /// Everything that interactions need, on an open database. Errors: a text for the operator.
 pub async fn service(config: &Config, database: &Settings) -> Result<Service, String> {
     let definitions = definitions();
-    let registry = Arc::new(Registry::load(definitions)?);
+    let registry = Arc::new(Registry::load(definitions)?.with_base(&limits(config).base_url));
     let validator = Arc::new(Validator::load(definitions, policies(config))?);
     let store = Store::open(database, registry, Clock::System).await.map_err(told)?;
     let key: Vec<u8> = sqlx::query_scalar("select cursor_key from repository")
@@ -126,6 +126,7 @@ pub async fn service(config: &Config, database: &Settings) -> Result<Service, St
             operations_max: config.patch.operations_max,
             bytes_max: config.server.body_bytes_max,
         },
+        provenance: None,
         delete_rules: DeleteRules {
             is_multiple: config.delete.conditional == ConditionalDelete::Multiple,
             matches_max: config.delete.matches_max,

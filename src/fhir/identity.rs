@@ -87,6 +87,14 @@ pub fn referenced_type(reference: &str) -> Option<&str> {
     (is_type && is_id(id)).then_some(type_name)
 }
 
+/// The reference without the address of the server itself, if it begins with that: `https://this/fhir/Patient/1` is `Patient/1`.
+pub fn own_reference<'r>(reference: &'r str, base: &str) -> &'r str {
+    match reference.strip_prefix(base).and_then(|rest| rest.strip_prefix('/')) {
+        Some(rest) if !base.is_empty() => rest,
+        _ => reference,
+    }
+}
+
 /// Drops a version: `Patient/1/_history/2` is indexed as `Patient/1`.
 pub fn without_version(reference: &str) -> &str {
     reference.split_once("/_history/").map_or(reference, |(before, _)| before)
@@ -121,5 +129,15 @@ mod tests {
         assert_eq!(referenced_type("https://example/Patient/1"), Some("Patient"));
         assert_eq!(referenced_type("urn:uuid:0"), None);
         assert_eq!(self_hash("Patient", "1"), reference_hash("Patient/1"));
+        let base = "https://eds.example/fhir";
+        for (reference, own) in [
+            ("https://eds.example/fhir/Patient/1", "Patient/1"),
+            ("https://eds.example/fhir/Patient/1/_history/2", "Patient/1/_history/2"),
+            ("https://eds.example/fhirs/Patient/1", "https://eds.example/fhirs/Patient/1"),
+            ("Patient/1", "Patient/1"),
+        ] {
+            assert_eq!(own_reference(reference, base), own);
+        }
+        assert_eq!(own_reference("/Patient/1", ""), "/Patient/1");
     }
 }

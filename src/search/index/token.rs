@@ -2,6 +2,7 @@
 
 use crate::fhir::definitions::model::SearchParameterKind;
 use crate::fhir::identity::local_reference;
+use crate::fhir::identity::own_reference;
 use crate::fhir::identity::reference_hash;
 use crate::fhir::identity::referenced_type;
 use crate::fhir::identity::self_hash;
@@ -169,7 +170,7 @@ impl Indexer<'_> {
         };
         let mut found = None;
         if let Some(reference) = reference.filter(|r| !r.starts_with('#') && wanted(r)) {
-            let target = match local_reference(&reference) {
+            let target = match local_reference(own_reference(&reference, &self.parameters.base)) {
                 Some(local) => self_hash(local.type_name, local.id),
                 None => reference_hash(without_version(&reference)),
             };

@@ -60,6 +60,7 @@ pub fn compile_type(definitions: &'static Definitions, name: &str) -> Result<Typ
         lead: 0,
         subject: 0,
         owner: 0,
+        base: "".into(),
     };
     let mut is_multiple = Vec::new();
     for definition in definitions.search_parameters_of(name) {

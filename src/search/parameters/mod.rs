@@ -15,6 +15,7 @@ use crate::search::parameters::composite::Composite;
 use crate::search::parameters::composite::Join;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// The parameter whose codes stand beside the primary date in an index (`migrations/0008_holders_of_a_code.sql`).
 pub const LEADING_PARAMETER: &str = "code";
@@ -109,6 +110,8 @@ pub struct TypeParameters {
     pub subject: i64,
     /// Salt of the references that stand first in a row: to the patient, whether the type has a lead or not; 0 if the type has none.
     pub owner: i64,
+    /// See [`Registry::with_base`].
+    pub base: Arc<str>,
 }
 
 impl TypeParameters {
@@ -140,6 +143,16 @@ impl Registry {
             types.insert(name.to_owned(), parameters);
         }
         Ok(Registry { definitions, types })
+    }
+
+    /// The same for a server that clients reach at this address: absolute references below it are its own, `https://this/fhir/Patient/1` as
+    /// `Patient/1`. Empty: no absolute reference is.
+    pub fn with_base(mut self, base: &str) -> Registry {
+        let base: Arc<str> = base.into();
+        for parameters in self.types.values_mut() {
+            parameters.base = base.clone();
+        }
+        self
     }
 
     /// `None` if there is no such resource type.

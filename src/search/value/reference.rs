@@ -2,6 +2,7 @@
 
 use crate::fhir::identity::is_id;
 use crate::fhir::identity::local_reference;
+use crate::fhir::identity::own_reference;
 use crate::fhir::identity::reference_hash;
 use crate::fhir::identity::referenced_type;
 use crate::fhir::identity::self_hash;
@@ -33,12 +34,8 @@ pub fn reference(context: &Context<'_>, parameter: &Parameter, modifier: Option<
         None => parameter.target_filter.as_deref(),
     };
     let text = unescape(text);
-    let relative = text
-        .strip_prefix(context.base_url)
-        .and_then(|rest| rest.strip_prefix('/'))
-        .filter(|_| !context.base_url.is_empty());
-    let reference = without_version(relative.unwrap_or(&text));
-    let targets: Vec<i64> = if let Some(local) = local_reference(reference) {
+    let reference = without_version(own_reference(&text, context.base_url));
+    let mut targets: Vec<i64> = if let Some(local) = local_reference(reference) {
         if only.is_some_and(|only| only != local.type_name) {
             return Ok(Condition::nothing());
         }
@@ -56,6 +53,10 @@ pub fn reference(context: &Context<'_>, parameter: &Parameter, modifier: Option<
         }
         vec![reference_hash(reference)]
     };
+    if reference.len() < without_version(&text).len() {
+        // As it stands where the address of the server is not set, and hence not known to the index.
+        targets.push(reference_hash(without_version(&text)));
+    }
     let terms = targets
         .iter()
         .flat_map(|target| parameter.salts.iter().map(|salt| reference_term(*salt, *target)));
