@@ -8,6 +8,7 @@ use crate::http::format;
 use crate::http::format::FHIR_JSON;
 use crate::http::format::Format;
 use crate::interaction::Reply;
+use crate::interaction::transaction_answer::told;
 use crate::outcome::Category;
 use crate::outcome::Outcome;
 use crate::outcome::operation_outcome;
@@ -141,13 +142,7 @@ pub fn write_response(gateway: &Gateway, request: &HttpRequest, reply: Reply) ->
             builder.body(operation_outcome(&reply.remarks))
         }
         (Wanted::Minimal, _) | (Wanted::Default | Wanted::Representation, None) => builder.finish(),
-        (Wanted::OperationOutcome, _) if !reply.remarks.is_empty() => builder.body(operation_outcome(&reply.remarks)),
-        (Wanted::OperationOutcome, _) => builder.body(operation_outcome(&[crate::outcome::Issue {
-            severity: crate::outcome::Severity::Information,
-            code: "informational",
-            expression: String::new(),
-            text: "Done; nothing to remark".to_owned(),
-        }])),
+        (Wanted::OperationOutcome, _) => builder.body(told(&reply.remarks)),
         (_, Some(body)) => builder.body(body),
     }
 }

@@ -13,6 +13,7 @@ use crate::http::codec::plain_response;
 use crate::http::codec::read_response;
 use crate::http::codec::write_response;
 use crate::http::format::note_form;
+use crate::http::provenance;
 use crate::interaction::delete as deletion;
 use crate::interaction::delete::Asked;
 use crate::interaction::delete::Wish;
@@ -66,7 +67,13 @@ pub async fn create(gateway: Data<Gateway>, request: HttpRequest, path: Path<Str
     let run = async {
         check_accept(&request)?;
         let body = json_body(&request, body)?;
-        let reply = writing::create(&gateway.service, &path, &body, header(&request, "if-none-exist")).await?;
+        let reply = writing::create(
+            &*provenance::service(&gateway, &request)?,
+            &path,
+            &body,
+            header(&request, "if-none-exist"),
+        )
+        .await?;
         Ok(write_response(&gateway, &request, reply))
     };
     answer(gateway.admitted(run).await)
@@ -77,7 +84,7 @@ pub async fn update(gateway: Data<Gateway>, request: HttpRequest, path: Path<(St
         check_accept(&request)?;
         let body = json_body(&request, body)?;
         let precondition = precondition(header(&request, "if-match"), header(&request, "if-none-match"))?;
-        let reply = writing::update(&gateway.service, &path.0, &path.1, &body, precondition).await?;
+        let reply = writing::update(&*provenance::service(&gateway, &request)?, &path.0, &path.1, &body, precondition).await?;
         Ok(write_response(&gateway, &request, reply))
     };
     answer(gateway.admitted(run).await)
@@ -88,7 +95,14 @@ pub async fn conditional_update(gateway: Data<Gateway>, request: HttpRequest, pa
         check_accept(&request)?;
         let body = json_body(&request, body)?;
         let precondition = precondition(header(&request, "if-match"), header(&request, "if-none-match"))?;
-        let reply = writing::conditional_update(&gateway.service, &path, request.query_string(), &body, precondition).await?;
+        let reply = writing::conditional_update(
+            &*provenance::service(&gateway, &request)?,
+            &path,
+            request.query_string(),
+            &body,
+            precondition,
+        )
+        .await?;
         Ok(write_response(&gateway, &request, reply))
     };
     answer(gateway.admitted(run).await)
@@ -97,7 +111,14 @@ pub async fn conditional_update(gateway: Data<Gateway>, request: HttpRequest, pa
 pub async fn delete(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String)>) -> HttpResponse {
     let run = async {
         check_accept(&request)?;
-        let reply = deletion::delete(&gateway.service, &path.0, &path.1, request.query_string(), wish(&request)?).await?;
+        let reply = deletion::delete(
+            &*provenance::service(&gateway, &request)?,
+            &path.0,
+            &path.1,
+            request.query_string(),
+            wish(&request)?,
+        )
+        .await?;
         Ok(write_response(&gateway, &request, reply))
     };
     answer(gateway.admitted(run).await)
@@ -106,7 +127,13 @@ pub async fn delete(gateway: Data<Gateway>, request: HttpRequest, path: Path<(St
 pub async fn conditional_delete(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>) -> HttpResponse {
     let run = async {
         check_accept(&request)?;
-        let reply = deletion::conditional_delete(&gateway.service, &path, request.query_string(), wish(&request)?).await?;
+        let reply = deletion::conditional_delete(
+            &*provenance::service(&gateway, &request)?,
+            &path,
+            request.query_string(),
+            wish(&request)?,
+        )
+        .await?;
         Ok(write_response(&gateway, &request, reply))
     };
     answer(gateway.admitted(run).await)
@@ -194,6 +221,7 @@ pub async fn transaction(gateway: Data<Gateway>, request: HttpRequest, body: Bod
         let body = json_body(&request, body)?;
         let wanted = match codec::wanted(&request) {
             codec::Wanted::Representation => Return::Representation,
+            codec::Wanted::OperationOutcome => Return::OperationOutcome,
             _ => Return::Minimal,
         };
         let wishes = Wishes {
@@ -201,7 +229,7 @@ pub async fn transaction(gateway: Data<Gateway>, request: HttpRequest, body: Bod
             handling: handling(&request),
             referrers: referrers(&request)?,
         };
-        let reply = carry_out(&gateway.service, &base(&gateway, &request), &body, wishes).await?;
+        let reply = carry_out(&*provenance::service(&gateway, &request)?, &base(&gateway, &request), &body, wishes).await?;
         Ok(plain_response(reply.body.unwrap_or_default()))
     };
     answer(gateway.admitted(run).await)

@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod observe;
 pub mod operation;
 pub mod patch;
+pub mod provenance;
 pub mod regions;
 
 use crate::delivery::Delivery;

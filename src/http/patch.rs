@@ -11,6 +11,7 @@ use crate::http::codec::read_body;
 use crate::http::codec::write_response;
 use crate::http::format;
 use crate::http::methods::ACCEPT_PATCH;
+use crate::http::provenance;
 use crate::interaction::patch as patching;
 use crate::interaction::patch::JSON_PATCH;
 use crate::interaction::transaction_read::precondition;
@@ -26,7 +27,15 @@ pub async fn patch(gateway: Data<Gateway>, request: HttpRequest, path: Path<(Str
     let run = async {
         let (form, text) = patch_body(&request, body)?;
         let precondition = precondition(header(&request, "if-match"), None)?;
-        let reply = patching::patch(&gateway.service, &path.0, &path.1, form, &text, precondition).await?;
+        let reply = patching::patch(
+            &*provenance::service(&gateway, &request)?,
+            &path.0,
+            &path.1,
+            form,
+            &text,
+            precondition,
+        )
+        .await?;
         Ok(write_response(&gateway, &request, reply))
     };
     answer(gateway.admitted(run).await)
@@ -36,7 +45,15 @@ pub async fn conditional_patch(gateway: Data<Gateway>, request: HttpRequest, pat
     let run = async {
         let (form, text) = patch_body(&request, body)?;
         let precondition = precondition(header(&request, "if-match"), None)?;
-        let reply = patching::conditional_patch(&gateway.service, &path, request.query_string(), form, &text, precondition).await?;
+        let reply = patching::conditional_patch(
+            &*provenance::service(&gateway, &request)?,
+            &path,
+            request.query_string(),
+            form,
+            &text,
+            precondition,
+        )
+        .await?;
         Ok(write_response(&gateway, &request, reply))
     };
     answer(gateway.admitted(run).await)

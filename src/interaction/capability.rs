@@ -87,7 +87,8 @@ fn documentation(service: &Service) -> String {
     });
     let named: Vec<String> = named.collect();
     format!(
-        "Unknown search parameters are refused (Prefer: handling=lenient reports them instead). Not supported yet: {}. Named queries (_query):{}.",
+        "Unknown search parameters are refused (Prefer: handling=lenient reports them instead). PATCH takes JSON Patch and FHIRPath Patch, also with \
+            criteria. Writes take X-Provenance, deletes X-Cascade: delete and, with criteria, _count. Histories take _since, _at and _sort. Not supported yet: {}. Named queries (_query):{}.",
         NOT_SUPPORTED.join(", "),
         if named.is_empty() { " none".to_owned() } else { named.join(",") }
     )

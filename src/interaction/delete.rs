@@ -18,7 +18,6 @@ use crate::store::unit::Op;
 use crate::store::unit::Precondition;
 use crate::store::unit::Referrers;
 use crate::store::unit::Target;
-use crate::store::unit::Unit;
 
 /// Settings of `config/default.toml`, sections `delete` and `integrity`.
 #[derive(Debug, Clone, Copy)]
@@ -145,7 +144,7 @@ fn referrers(service: &Service, wish: &Wish) -> Referrers {
 }
 
 async fn apply(service: &Service, deletion: Deletion) -> Result<Reply, Outcome> {
-    let mut reply = service.writer.apply(Unit::single(deletion.op)).await?;
+    let mut reply = service.writer.apply(service.unit(deletion.op)).await?;
     let applied = reply.applied.pop().ok_or_else(|| Outcome::internal("a unit without a result"))?;
     Ok(told(reply_of(service, &applied), &applied, deletion.tells_count))
 }

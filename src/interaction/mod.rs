@@ -8,6 +8,7 @@ pub mod history;
 pub mod ingestion;
 pub mod operation;
 pub mod patch;
+pub mod provenance;
 pub mod rda;
 pub mod read;
 pub mod search;
@@ -35,7 +36,10 @@ use crate::store::Store;
 use crate::store::read::Reader;
 use crate::store::rows::Row;
 use crate::store::unit::Applied;
+use crate::store::unit::Attestation;
 use crate::store::unit::Left;
+use crate::store::unit::Op;
+use crate::store::unit::Unit;
 use crate::store::writer::Writer;
 use crate::validate::Validator;
 use chrono::DateTime;
@@ -56,6 +60,8 @@ pub struct Service {
     pub bundle_answer_bytes_max: usize,
     pub patch_limits: PatchLimits,
     pub delete_rules: DeleteRules,
+    /// What comes with the writes of this request: see [`provenance`].
+    pub provenance: Option<Arc<Attestation>>,
     pub policy: Policy,
     pub operations: operation::Settings,
 }
@@ -93,6 +99,14 @@ impl Service {
             store,
             ..self.clone()
         })
+    }
+
+    /// A unit of one operation, with the Provenance that comes with it.
+    pub fn unit(&self, op: Op) -> Unit {
+        Unit {
+            provenance: self.provenance.clone(),
+            ..Unit::single(op)
+        }
     }
 
     /// The resource of a row, as a reply.

@@ -52,6 +52,10 @@ pub async fn transaction(service: &Service, base: &str, body: &[u8], wishes: Wis
     let document = parse_json(body)?;
     let bundle = document.root();
     match bundle_type(bundle)? {
+        BundleType::Batch if service.provenance.is_some() => {
+            let text = "X-Provenance goes with a transaction and with single writes: the entries of a batch have nothing in common that it could tell of";
+            Err(Outcome::invalid(text).with_code("value").at("X-Provenance"))
+        }
         BundleType::Batch => batch(service, base, bundle, wishes).await,
         BundleType::Transaction => {
             let planned = plan(service, base, bundle, wishes.referrers)?;
@@ -64,7 +68,8 @@ pub async fn transaction(service: &Service, base: &str, body: &[u8], wishes: Wis
 
 async fn carry_out(service: &Service, base: &str, planned: Planned<'_>, wishes: Wishes) -> Result<Answer, Outcome> {
     let Wishes { wanted, handling, .. } = wishes;
-    let Planned { unit, entries, op_of } = planned;
+    let Planned { mut unit, entries, op_of } = planned;
+    unit.provenance = service.provenance.clone();
     check_reads(service, base, &entries, handling).await?;
     let deletions = unit.ops.iter().filter(|op| matches!(op, Op::Delete { .. })).count();
     let written = match unit.ops.is_empty() {
@@ -169,7 +174,7 @@ async fn batch(service: &Service, base: &str, bundle: Value<'_>, wishes: Wishes)
                 _ => batch_entry(service, base, &entry, wishes).await,
             };
             let mut reply = reply.map_err(|e| e.at(&format!("Bundle.entry[{i}]")))?;
-            if wanted == Return::Minimal && entry.method != Method::Get {
+            if wanted != Return::Representation && entry.method != Method::Get {
                 reply.body = None;
             }
             answered.fetch_add(reply.body.as_ref().map_or(0, String::len), Ordering::Relaxed);

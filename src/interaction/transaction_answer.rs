@@ -14,6 +14,8 @@ use std::fmt::Write;
 pub enum Return {
     Minimal,
     Representation,
+    /// None, but what there is to remark on each write.
+    OperationOutcome,
 }
 
 /// What became of each entry, in the order of the request.
@@ -67,8 +69,10 @@ fn push_reply(base: &str, reply: &Reply, is_known_document: bool, wanted: Return
     if let Some(updated) = reply.updated {
         let _ = write!(out, ",\"lastModified\":\"{}\"", instant(updated));
     }
-    if is_read && reply.body.is_none() && !reply.remarks.is_empty() && reply.status == 200 {
-        let _ = write!(out, ",\"outcome\":{}", crate::outcome::operation_outcome(&reply.remarks));
+    let tells_count = is_read && reply.body.is_none() && !reply.remarks.is_empty() && reply.status == 200;
+    let is_asked = wanted == Return::OperationOutcome && !(is_read && reply.body.is_some());
+    if !is_known_document && (tells_count || is_asked) {
+        let _ = write!(out, ",\"outcome\":{}", told(&reply.remarks));
     }
     if is_known_document {
         let text = "The document is here already, with this content: nothing was changed".to_owned();
@@ -81,6 +85,19 @@ fn push_reply(base: &str, reply: &Reply, is_known_document: bool, wanted: Return
         let _ = write!(out, ",\"outcome\":{}", crate::outcome::operation_outcome(&[issue]));
     }
     out.push('}');
+}
+
+/// The remarks on a write, as an OperationOutcome.
+pub fn told(remarks: &[Issue]) -> String {
+    if !remarks.is_empty() {
+        return crate::outcome::operation_outcome(remarks);
+    }
+    crate::outcome::operation_outcome(&[Issue {
+        severity: Severity::Information,
+        code: "informational",
+        expression: String::new(),
+        text: "Done; nothing to remark".to_owned(),
+    }])
 }
 
 fn status_line(status: u16) -> String {

@@ -20,7 +20,6 @@ use crate::store::unit::Op;
 use crate::store::unit::Precondition;
 use crate::store::unit::Prepared;
 use crate::store::unit::Target;
-use crate::store::unit::Unit;
 
 /// `POST [type]`, with If-None-Exist as `unless`.
 pub async fn create(service: &Service, type_name: &str, body: &[u8], unless: Option<&str>) -> Result<Reply, Outcome> {
@@ -187,7 +186,7 @@ pub fn ready(service: &Service, type_number: i16, resource: Value<'_>) -> Conten
 }
 
 pub async fn apply(service: &Service, op: Op, remarks: Vec<Issue>) -> Result<Reply, Outcome> {
-    let mut reply = service.writer.apply(Unit::single(op)).await?;
+    let mut reply = service.writer.apply(service.unit(op)).await?;
     let applied = reply.applied.pop().ok_or_else(|| Outcome::internal("a unit without a result"))?;
     let body = service.applied_json(&applied)?;
     Ok(Reply {

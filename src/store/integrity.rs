@@ -259,13 +259,16 @@ pub fn check(
             _ => {}
         }
     }
+    let mut salts: HashMap<i16, HashSet<i64>> = HashMap::new();
     for (i, (op, decision)) in unit.ops.iter().zip(decisions).enumerate() {
         let (true, Decision::Delete { rows }) = (asks(op), decision) else {
             continue;
         };
         for row in rows {
             let target = hash_of(registry, row);
-            let salts: HashSet<i64> = registry.salts_to(registry.name_of(row.type_number)).into_iter().collect();
+            let salts = salts
+                .entry(row.type_number)
+                .or_insert_with(|| registry.salts_to(registry.name_of(row.type_number)).into_iter().collect());
             let refers = |prepared: &Prepared| {
                 prepared
                     .references()

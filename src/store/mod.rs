@@ -1,5 +1,6 @@
 //! The store: all SQL stands here, and [`mod@write`] is the only code that changes resources.
 
+pub mod attest;
 pub mod bodies;
 pub mod cluster;
 pub mod columns;

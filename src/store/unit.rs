@@ -126,6 +126,13 @@ impl Criteria {
     }
 }
 
+/// A Provenance without its targets: they are what the unit changes, each in the version that it makes.
+#[derive(Debug, Clone)]
+pub struct Attestation {
+    pub id: String,
+    pub text: String,
+}
+
 #[derive(Debug, Clone)]
 pub enum Target {
     Id(String),
@@ -220,6 +227,8 @@ pub struct Unit {
     pub links: Vec<(String, usize)>,
     /// Conditional references (`Practitioner?identifier=...`) and their searches.
     pub lookups: Vec<(String, Criteria)>,
+    /// A Provenance of what the unit changes: stored with it.
+    pub provenance: Option<Arc<Attestation>>,
     pub document: Option<DocumentAction>,
     /// The document that the unit brings is obscured. `None`: as the one that it replaces, else not.
     pub is_obscured: Option<bool>,

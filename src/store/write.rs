@@ -10,6 +10,7 @@ use crate::fhir::links;
 use crate::outcome::Outcome;
 use crate::policy::State;
 use crate::store::Store;
+use crate::store::attest;
 use crate::store::columns::Columns;
 use crate::store::columns::Member;
 use crate::store::decide::Decision;
@@ -138,6 +139,8 @@ impl Touched {
 struct Decided<'u> {
     decisions: Vec<Decision>,
     prepared: Vec<Option<Cow<'u, Prepared>>>,
+    /// Rows whose update brings what is there already.
+    unchanged: HashSet<i64>,
     document: Option<Cow<'u, DocumentAction>>,
     /// Rows that the document leaves and nothing else keeps.
     left_behind: Vec<&'u Row>,
@@ -189,20 +192,10 @@ impl Written {
         decided: Decided<'_>,
         now: DateTime<Utc>,
     ) -> Result<UnitReply, Outcome> {
-        // What may fail comes before anything is recorded.
-        let mut unchanged = HashSet::new();
-        for (decision, prepared) in decided.decisions.iter().zip(&decided.prepared) {
-            if let (Decision::Update { row, .. }, Some(prepared)) = (decision, prepared)
-                && !row.body.is_empty()
-                && store.bodies.decompress(row.dictionary, &row.body)? == prepared.kept
-            {
-                unchanged.insert(row.rid);
-            }
-        }
         let mut applied = Vec::with_capacity(decided.decisions.len());
         let mut members = Vec::new();
         for (decision, prepared) in decided.decisions.into_iter().zip(decided.prepared) {
-            let is_unchanged = decision.rids().iter().any(|rid| unchanged.contains(rid));
+            let is_unchanged = decision.rids().iter().any(|rid| decided.unchanged.contains(rid));
             applied.push(record(
                 store,
                 decision,
@@ -231,6 +224,8 @@ impl Written {
         }
         self.ingestions.extend(unit.ingestion);
         self.touched.add(decided.touched);
+        // A Provenance is no operation of the unit.
+        applied.truncate(unit.ops.len());
         Ok(UnitReply {
             applied,
             is_known_document: false,
@@ -261,7 +256,7 @@ fn decide_unit<'u>(
     unit: &'u Unit,
     document: Option<Cow<'u, DocumentAction>>,
 ) -> Result<Decided<'u>, Outcome> {
-    let decisions = decide(&store.registry(), known, unit_index, unit)?;
+    let mut decisions = decide(&store.registry(), known, unit_index, unit)?;
     let targets = link_targets(&store.registry(), known, unit_index, unit, &decisions)?;
     let mut prepared = Vec::with_capacity(unit.ops.len());
     for (i, (op, decision)) in unit.ops.iter().zip(&decisions).enumerate() {
@@ -278,6 +273,15 @@ fn decide_unit<'u>(
         });
     }
     integrity::check(&store.registry(), known, unit, &decisions, &prepared)?;
+    let unchanged = unchanged(store, &decisions, &prepared)?;
+    if let Some(provenance) = &unit.provenance {
+        let told = attest::targets(&store.registry(), &decisions, &prepared, &unchanged);
+        if let (false, Some(type_number)) = (told.is_empty(), store.registry().number_of("Provenance")) {
+            let linked = linked(store, type_number, &attest::text(provenance, &told)?, &targets)?;
+            prepared.push(Some(Cow::Owned(linked)));
+            decisions.push(Decision::Insert { id: provenance.id.clone() });
+        }
+    }
     let mut touched = Touched::default();
     for decision in &decisions {
         let rows = if decision.changes() {
@@ -300,11 +304,26 @@ fn decide_unit<'u>(
     Ok(Decided {
         decisions,
         prepared,
+        unchanged,
         document,
         left_behind,
         found,
         touched,
     })
+}
+
+/// Rows whose update brings what is there already.
+fn unchanged(store: &Store, decisions: &[Decision], prepared: &[Option<Cow<'_, Prepared>>]) -> Result<HashSet<i64>, Outcome> {
+    let mut unchanged = HashSet::new();
+    for (decision, prepared) in decisions.iter().zip(prepared) {
+        if let (Decision::Update { row, .. }, Some(prepared)) = (decision, prepared)
+            && !row.body.is_empty()
+            && store.bodies.decompress(row.dictionary, &row.body)? == prepared.kept
+        {
+            unchanged.insert(row.rid);
+        }
+    }
+    Ok(unchanged)
 }
 
 /// The row of a decision that was here before, if it belongs to no patient.

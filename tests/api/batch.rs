@@ -166,3 +166,29 @@ fn a_batch_whose_answers_grow_too_large_refuses_the_rest_of_its_reads() {
     assert_eq!(statuses[50], 201);
     assert_eq!(server.count("Basic"), 21);
 }
+
+#[test]
+fn prefer_operation_outcome_tells_of_each_write_and_gives_no_resources() {
+    let server = shared();
+    for bundle_type in ["batch", "transaction"] {
+        let old = server.create(&identified(&unique()));
+        let entries = json!({"resourceType": "Bundle", "type": bundle_type, "entry": [
+            entry("POST", "Patient", identified(&unique())),
+            bare("DELETE", &format!("Patient/{old}")),
+            bare("GET", "Patient?_count=1"),
+        ]});
+        let answer = server
+            .fhir("POST", "")
+            .header("prefer", "return=OperationOutcome")
+            .json(&entries)
+            .send()
+            .expect(200)
+            .json();
+        for i in 0..2 {
+            let entry = &answer["entry"][i];
+            assert_eq!(entry["response"]["outcome"]["issue"][0]["severity"], "information", "{answer}");
+            assert!(entry.get("resource").is_none(), "{answer}");
+        }
+        assert_eq!(answer["entry"][2]["resource"]["resourceType"], "Bundle", "{answer}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fhir::definitions::definitions;
+use proptest::prelude::*;
 use serde_json::Value as Json;
 use serde_json::json;
 
@@ -761,4 +762,61 @@ fn a_patch_is_bounded_in_operations_bytes_depth_and_steps() {
     let mut moves = vec![json!({"op": "add", "path": "/a", "value": wide})];
     moves.extend((0..900).map(|_| json!({"op": "move", "from": "/a/0", "path": "/a/-"})));
     refused(Form::Json, &json!(moves).to_string(), 422, "steps");
+}
+
+fn any_json() -> impl Strategy<Value = Json> {
+    let leaf = prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        any::<i32>().prop_map(Json::from),
+        "[ab/~0\\\\\"é]{0,3}".prop_map(Json::from),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+            proptest::collection::hash_map("[ab0~/]{0,2}", inner, 0..4).prop_map(|members| Json::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+fn any_pointer() -> impl Strategy<Value = String> {
+    proptest::collection::vec(
+        prop_oneof!["[ab]", "[0-3]", Just("-".to_owned()), Just("~0".to_owned()), Just("~1".to_owned())],
+        0..4,
+    )
+    .prop_map(|tokens| tokens.iter().map(|token| format!("/{token}")).collect())
+}
+
+proptest! {
+    /// Whatever it is, a patch gives JSON or an error of the client's.
+    #[test]
+    fn any_json_patch_gives_json_or_a_refusal(
+        resource in any_json(),
+        operations in proptest::collection::vec((0..6_usize, any_pointer(), any_pointer(), any_json()), 0..6),
+    ) {
+        let names = ["add", "remove", "replace", "move", "copy", "test"];
+        let operation = |(name, path, from, value): &(usize, String, String, Json)| json!({"op": names[*name], "path": path, "from": from, "value": value});
+        let patch = Json::Array(operations.iter().map(operation).collect()).to_string();
+        match Patch::read(Form::Json, &patch, LIMITS).unwrap().apply(definitions(), "Basic", &resource.to_string()) {
+            Ok(text) => drop(Document::parse_str(&text).unwrap()),
+            Err(outcome) => prop_assert!(matches!(outcome.status(), 413 | 422), "{outcome}"),
+        }
+    }
+
+    #[test]
+    fn any_path_selects_or_is_refused(path in "(Patient)?([.\\[\\]()=!'@ 0-9]|name|given|contact|where|first|last|extension|ofType|exists|and|or|\\$this|é){0,12}") {
+        let resource = r#"{"resourceType":"Patient","name":[{"given":["a",null],"_given":[null,{"id":"x"}]}],"contact":[{"gender":"male"}]}"#;
+        for operation in [
+            json!(["delete", path]),
+            json!(["insert", path, {"index": 0, "value": {"valueString": "x"}}]),
+            json!(["replace", path, {"value": {"valueString": "x"}}]),
+            json!(["move", path, {"source": 0, "destination": 1}]),
+            json!(["add", path, {"name": "given", "value": {"valueString": "x"}}]),
+        ] {
+            match apply(Form::FhirPath, resource, &parameters(&json!([operation]))) {
+                Ok(text) => drop(Document::parse_str(&text).unwrap()),
+                Err(outcome) => prop_assert!(matches!(outcome.status(), 400 | 413 | 422), "{outcome}"),
+            }
+        }
+    }
 }
