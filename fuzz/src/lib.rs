@@ -6,5 +6,6 @@ pub mod cursor;
 pub mod date;
 pub mod fhirpath;
 pub mod json;
+pub mod patch;
 pub mod search;
 pub mod xml;

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 type Body = fn(&[u8]);
 
-const TARGETS: [(&str, Body); 7] = [
+const TARGETS: [(&str, Body); 8] = [
     ("json", bodies::json::run),
     ("search", bodies::search::run),
     ("date", bodies::date::run),
@@ -21,6 +21,7 @@ const TARGETS: [(&str, Body); 7] = [
     ("cursor", bodies::cursor::run),
     ("bundle", bodies::bundle::run),
     ("xml", bodies::xml::run),
+    ("patch", bodies::patch::run),
 ];
 /// Time for the random changes of each target's seeds.
 const LONG: Duration = Duration::from_secs(20);
