@@ -48,7 +48,7 @@ fn every_key_has_a_comment_and_a_variable_of_its_own() {
     for (i, line) in lines
         .iter()
         .enumerate()
-        .filter(|(_, line)| line.contains(" = ") && !line.starts_with('#'))
+        .filter(|(_, line)| line.contains(" = ") && !line.starts_with(['#', ' ']))
     {
         assert!(lines[i - 1].starts_with('#'), "no comment above {line}");
     }
