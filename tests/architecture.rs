@@ -35,6 +35,11 @@ const LAYER_EXCEPTIONS: &[(&str, &str, &str)] = &[
         "compiled by build.rs too, where the module stands at the root",
     ),
     (
+        "src/fhir/definitions/package.rs",
+        "model",
+        "compiled by build.rs too, where the module stands at the root",
+    ),
+    (
         "src/fhir/definitions/compile.rs",
         "terminology",
         "compiled by build.rs too, where the module stands at the root",
