@@ -34,6 +34,8 @@ use std::sync::Mutex;
 
 /// Codes of all expansions that are kept: some tens of megabytes.
 const KEPT_CODES_MAX: usize = 500_000;
+/// What an expansion takes beside its codes, in codes.
+const KEPT_CODES_EACH: usize = 100;
 /// Resources that may have the URLs of one expansion, all versions together: their bodies are in memory at once.
 const RESOURCES_MAX: usize = 500;
 
@@ -41,6 +43,8 @@ const RESOURCES_MAX: usize = 500;
 #[derive(Debug, Default)]
 pub struct Terminology {
     kept: Mutex<Vec<Arc<Kept>>>,
+    /// Held while one is made: who waits for it finds it, and expansions of all clients together take one processor.
+    making: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -50,7 +54,8 @@ struct Kept {
     /// Finds all that it was made of, and all that it would be made of if it came.
     sources: Condition,
     seen: Vec<(i64, i32)>,
-    codes: Arc<Codes>,
+    /// Or why there is none.
+    codes: Result<Arc<Codes>, Outcome>,
 }
 
 impl Terminology {
@@ -61,7 +66,14 @@ impl Terminology {
 
     /// The oldest make room.
     fn keep(&self, new: Kept) {
-        let size = |kept: &Kept| kept.codes.values().map(|codes| codes.len()).sum::<usize>() + 1;
+        let size = |kept: &Kept| {
+            kept.codes
+                .iter()
+                .flat_map(|codes| codes.values())
+                .map(|codes| codes.len())
+                .sum::<usize>()
+                + KEPT_CODES_EACH
+        };
         let mut kept = self.kept.lock().expect("not poisoned");
         kept.retain(|old| old.asked != new.asked || old.policy != new.policy);
         kept.push(Arc::new(new));
@@ -74,10 +86,12 @@ impl Terminology {
 
 /// The codes that are asked for, at most so many. Errors: 400 saying what is not known here, or naming the limit.
 pub async fn codes(store: &Store, policy: Policy, asked: &Asked, max: usize) -> Result<Arc<Codes>, Outcome> {
-    if let Some(kept) = store.terminology.get(asked, policy)
-        && kept.seen == seen(store, policy, &kept.sources).await?
-    {
-        return Ok(kept.codes.clone());
+    if let Some(kept) = kept(store, policy, asked).await? {
+        return kept.codes.clone();
+    }
+    let _making = store.terminology.making.lock().await;
+    if let Some(kept) = kept(store, policy, asked).await? {
+        return kept.codes.clone();
     }
     let registry = store.registry();
     let (mut library, mut sources, mut seen) = (Library::default(), Sources::default(), Vec::new());
@@ -92,11 +106,15 @@ pub async fn codes(store: &Store, policy: Policy, asked: &Asked, max: usize) -> 
         }
         let rows = rows(store, policy, &of_these.condition()).await?;
         seen.extend(rows.iter().map(|row| (row.rid, row.version)));
-        fill(store, &registry, &mut library, needs, &rows)?;
+        library = fill(store, library, needs, rows).await?;
         sources.terms.extend(of_these.terms);
         sources.hashes.extend(of_these.hashes);
     }
-    let codes = Arc::new(library.codes(asked, max).map_err(|problem| refusal(&problem, max))?);
+    let asks = asked.clone();
+    let codes = tokio::task::spawn_blocking(move || library.codes(&asks, max))
+        .await
+        .map_err(Outcome::internal)?;
+    let codes = codes.map(Arc::new).map_err(|problem| refusal(&problem, max));
     seen.sort_unstable();
     seen.dedup();
     store.terminology.keep(Kept {
@@ -106,7 +124,16 @@ pub async fn codes(store: &Store, policy: Policy, asked: &Asked, max: usize) -> 
         seen,
         codes: codes.clone(),
     });
-    Ok(codes)
+    codes
+}
+
+/// What is kept, if it is made of what is here now.
+async fn kept(store: &Store, policy: Policy, asked: &Asked) -> Result<Option<Arc<Kept>>, Outcome> {
+    let Some(kept) = store.terminology.get(asked, policy) else {
+        return Ok(None);
+    };
+    let is_current = kept.seen == seen(store, policy, &kept.sources).await?;
+    Ok(is_current.then_some(kept))
 }
 
 /// What finds the resources that an expansion rests on.
@@ -182,11 +209,22 @@ async fn rows(store: &Store, policy: Policy, sources: &Condition) -> Result<Vec<
     Ok(rows)
 }
 
-/// Puts what is needed into the library: the latest version that is stored here, or else that of the binary.
-fn fill(store: &Store, registry: &Registry, library: &mut Library, needs: Vec<Needed>, rows: &[Row]) -> Result<(), Outcome> {
+/// Puts what is needed into the library, apart from the threads that answer: a code system has megabytes.
+async fn fill(store: &Store, mut library: Library, needs: Vec<Needed>, rows: Vec<Row>) -> Result<Library, Outcome> {
+    let store = store.clone();
+    let filled = tokio::task::spawn_blocking(move || {
+        put(&store, &mut library, needs, &rows)?;
+        Ok(library)
+    });
+    filled.await.map_err(Outcome::internal)?
+}
+
+/// The latest version that is stored here, or else that of the binary.
+fn put(store: &Store, library: &mut Library, needs: Vec<Needed>, rows: &[Row]) -> Result<(), Outcome> {
+    let registry = store.registry();
     let (mut value_sets, mut code_systems) = (Vec::new(), Vec::new());
     for row in rows {
-        let json = row.to_json(registry, &store.bodies)?;
+        let json = row.to_json(&registry, &store.bodies)?;
         let document = Document::parse_str(&json).map_err(|e| Outcome::internal(format!("a stored body does not parse: {e}")))?;
         match registry.name_of(row.type_number) {
             "ValueSet" => value_sets.push((row, Arc::new(ValueSet::read(document.root())))),

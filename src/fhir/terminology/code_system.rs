@@ -56,6 +56,12 @@ impl CodeSystem {
                 Link::Below => system.link(place, other),
             }
         }
+        for concept in &mut system.concepts {
+            for others in [&mut concept.above, &mut concept.below] {
+                others.sort_unstable();
+                others.dedup();
+            }
+        }
         system
     }
 
@@ -97,7 +103,7 @@ impl CodeSystem {
     }
 
     fn link(&mut self, above: usize, below: usize) {
-        if above != below && !self.concepts[below].above.contains(&above) {
+        if above != below {
             self.concepts[below].above.push(above);
             self.concepts[above].below.push(below);
         }

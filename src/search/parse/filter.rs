@@ -4,10 +4,8 @@
 //! read from left to right. `ne` holds for what has a value, none of which is equal.
 
 use crate::fhir::definitions::model::SearchParameterKind as Kind;
-use crate::fhir::strings::normalise;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
-use crate::search::parameters::Parameter;
 use crate::search::parameters::TypeParameters;
 use crate::search::parse::Parser;
 use crate::search::parse::missing;
@@ -101,8 +99,14 @@ impl Parser<'_> {
                 Condition::negated(self.comparison(of, name, ("eq", text), depth)?),
                 missing(parameter, "false").or_else(|_| Ok::<_, Outcome>(Condition::All(Vec::new())))?,
             ])),
-            ("eq", Kind::String) => Ok(Condition::StringEquals(parameter.keys.clone(), whole(parameter, text)?)),
-            ("ew", Kind::String) => Ok(Condition::StringEnd(parameter.keys.clone(), whole(parameter, text)?)),
+            ("eq", Kind::String) => Ok(Condition::StringEquals(
+                parameter.keys.clone(),
+                value::text::normal(parameter, text)?,
+            )),
+            ("ew", Kind::String) => Ok(Condition::StringEnd(
+                parameter.keys.clone(),
+                value::text::part(parameter, text, true)?,
+            )),
             ("sw", Kind::String) => like("", escaped(text, &['\\', ',', '|', '$'])),
             ("co", Kind::String) => like(":contains", escaped(text, &['\\', ',', '|', '$'])),
             ("eq" | "gt" | "lt" | "ge" | "le" | "ap" | "sa" | "eb", Kind::Date | Kind::Number | Kind::Quantity) => {
@@ -127,14 +131,6 @@ fn bad_operator(operator: &str, name: &str) -> Outcome {
         shown(name),
         shown(operator)
     ))
-}
-
-fn whole(parameter: &Parameter, text: &str) -> Result<String, Outcome> {
-    let normal = normalise(text);
-    match normal.is_empty() {
-        true => Err(Outcome::invalid(format!("{} has an empty value", parameter.code))),
-        false => Ok(normal),
-    }
 }
 
 /// The text with a backslash before each of these.
@@ -368,7 +364,7 @@ mod tests {
             ("given eq", "character 9 "),
             ("(given eq a", "character 12 "),
             ("given eq a)", "character 11 "),
-            ("given eq a b", "character 11 "),
+            ("given eq a b", "character 12 "),
             (r#"given eq "a"#, "character 12 "),
             ("given eq a and", "character 15 "),
             ("a[b eq 1] eq 2", "character 10 "),

@@ -17,14 +17,7 @@ pub fn string(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Resu
     let text = unescape(text);
     match modifier {
         None => Ok(Condition::StringStart(parameter.keys.clone(), normal(parameter, &text)?)),
-        Some("contains") => {
-            let normal = normal(parameter, &text)?;
-            if !has_trigram(&normal) {
-                let text = format!("{}:contains needs three letters or digits in a row", parameter.code);
-                return Err(Outcome::invalid(text).with_code("too-costly"));
-            }
-            Ok(Condition::StringPart(parameter.keys.clone(), normal))
-        }
+        Some("contains") => Ok(Condition::StringPart(parameter.keys.clone(), part(parameter, &text, false)?)),
         Some("exact") => Ok(Condition::Terms(terms(parameter, std::iter::once(Token::Exact(&text))))),
         Some(modifier) => Err(bad_modifier(parameter, modifier)),
     }
@@ -43,12 +36,25 @@ pub fn normal(parameter: &Parameter, text: &str) -> Result<String, Outcome> {
     Ok(normal)
 }
 
+/// A part of a string, or its end, as strings are compared. Errors: 400 for one that nothing indexes.
+pub fn part(parameter: &Parameter, text: &str, is_end: bool) -> Result<String, Outcome> {
+    let normal = normal(parameter, text)?;
+    if !has_trigram(&normal, is_end) {
+        let text = format!(
+            "{}: to look for a part of a string needs three letters or digits of it in a row",
+            parameter.code
+        );
+        return Err(Outcome::invalid(text).with_code("too-costly"));
+    }
+    Ok(normal)
+}
+
 /// Whether the index of parts, which is of trigrams, can look for it. A word has two characters more before it and one after it, where the part
 /// does not begin or end inside of it. <https://www.postgresql.org/docs/current/pgtrgm.html>
-fn has_trigram(part: &str) -> bool {
+fn has_trigram(part: &str, is_end: bool) -> bool {
     let words: Vec<&str> = part.split(|c: char| !c.is_alphanumeric()).collect();
     let last = words.len() - 1;
-    let around = |i: usize| if i > 0 { 2 } else { 0 } + usize::from(i < last);
+    let around = |i: usize| if i > 0 { 2 } else { 0 } + usize::from(i < last || is_end);
     words.iter().enumerate().any(|(i, word)| {
         let letters = word.chars().count();
         letters > 0 && letters + around(i) >= 3
@@ -101,7 +107,10 @@ mod tests {
             ("-.-", false),
             ("иван", true),
         ] {
-            assert_eq!(has_trigram(part), has, "{part}");
+            assert_eq!(has_trigram(part, false), has, "{part}");
+        }
+        for (end, has) in [("ab", true), ("a", false), ("i", false), ("--", false), ("-a", true)] {
+            assert_eq!(has_trigram(end, true), has, "{end}");
         }
     }
 }
