@@ -31,11 +31,14 @@ use sqlx::FromRow;
 use sqlx::Row as _;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// Codes of all expansions that are kept: some tens of megabytes.
 const KEPT_CODES_MAX: usize = 500_000;
 /// What an expansion takes beside its codes, in codes.
 const KEPT_CODES_EACH: usize = 100;
+/// Longest wait for the expansions of others.
+const MAKING_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Resources that may have the URLs of one expansion, all versions together: their bodies are in memory at once.
 const RESOURCES_MAX: usize = 500;
 
@@ -89,7 +92,10 @@ pub async fn codes(store: &Store, policy: Policy, asked: &Asked, max: usize) -> 
     if let Some(kept) = kept(store, policy, asked).await? {
         return kept.codes.clone();
     }
-    let _making = store.terminology.making.lock().await;
+    let busy = |_| Outcome::unavailable("Too many value sets are being expanded; try again");
+    let _making = tokio::time::timeout(MAKING_WAIT_MAX, store.terminology.making.lock())
+        .await
+        .map_err(busy)?;
     if let Some(kept) = kept(store, policy, asked).await? {
         return kept.codes.clone();
     }

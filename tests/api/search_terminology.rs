@@ -346,7 +346,7 @@ fn large_value_sets_are_searched_up_to_the_limit() {
     server.create(&value_set("urn:large-set", json!({"include": [{"system": world_system}]})));
     server.create(&value_set("urn:larger-set", json!({"include": [{"system": "urn:larger"}]})));
     let basic = |code: &str| json!({"resource": {"resourceType": "Basic", "code": {"coding": [{"system": world_system, "code": code}]}}, "request": {"method": "POST", "url": "Basic"}});
-    // More codes in use than one scan of the index looks for.
+    // More codes in use than one scan of the index looks for; the same value set twice is as many codes again.
     let mut entries: Vec<Value> = (0..700).map(|i| basic(&format!("c{i}"))).collect();
     entries.push(basic("other"));
     server.bundle("transaction", entries).expect(200);
@@ -356,8 +356,35 @@ fn large_value_sets_are_searched_up_to_the_limit() {
     assert_eq!(server.count("Basic?code:in=urn:large-set&code=other"), 0);
     let pages = server.pages("/Basic?code:in=urn:large-set&_count=300&_sort=_lastUpdated");
     assert_eq!(pages.len(), 3);
-    let told = server.get("/Basic?code:in=urn:larger-set").refused(400);
-    assert!(told.contains("search.expansion_codes_max"), "{told}");
+    for search in [
+        "code:in=urn:larger-set",
+        "code:in=urn:large-set,urn:large-set",
+        "code:in=urn:large-set&code:text=a&code:below=urn:large|c1",
+    ] {
+        let told = server.get(&format!("/Basic?{search}")).refused(400);
+        assert!(told.contains("search.expansion_codes_max"), "{search}: {told}");
+    }
+}
+
+/// Operations that search look value sets and texts up, too.
+#[test]
+fn operations_take_value_sets() {
+    let world = World::new();
+    let about = |code: &str| json!({"resourceType": "Observation", "status": "final", "subject": {"reference": "Patient/~p"}, "code": {"text": code, "coding": [{"system": "urn:~s", "code": code}]}});
+    world.load(vec![
+        ("p", json!({"resourceType": "Patient"})),
+        ("a", about("a")),
+        ("b", about("b")),
+        (
+            "vs",
+            value_set("urn:~vs", json!({"include": [{"system": "urn:~s", "concept": [{"code": "a"}]}]})),
+        ),
+    ]);
+    for search in ["code:in=urn:~vs", "code:text=A"] {
+        let path = world.name(&format!("/Observation/$lastn?patient=Patient/~p&{search}"));
+        let found = world.server.get(&path).expect(200).json();
+        assert_eq!(world.names(&found, "match"), ["a"], "{search}");
+    }
 }
 
 /// Expansions are kept while what they are made of is the same: a write on one server, and a withdrawal, are seen by the other at once.

@@ -68,6 +68,7 @@ fn text_finds_the_text_of_a_code_from_its_beginning() {
             "Condition?subject:Patient._has:Condition:patient:code:text=zzz&code:text=ascesso",
             &[],
         ),
+        ("?_type=Basic,Condition&code:text=asma", &["asthma"]),
         // A text is a value: the element is there.
         ("Condition?code:missing=true", &["none"]),
         ("Condition?code:not=J45", &["code", "display", "headache", "none", "text"]),

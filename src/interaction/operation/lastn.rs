@@ -9,6 +9,7 @@ use crate::interaction::Service;
 use crate::interaction::operation::Call;
 use crate::interaction::operation::gather::Text;
 use crate::interaction::operation::input::Input;
+use crate::interaction::search::lookup::look_up;
 use crate::outcome::Outcome;
 use crate::search::lastn;
 use crate::search::parse::Handling;
@@ -40,7 +41,7 @@ pub async fn lastn(service: &Service, call: &Call<'_>, input: &Input<'_>) -> Res
         base: call.base,
         now: service.store.clock.now(),
     };
-    let condition = parser.criteria("Observation", &pairs)?;
+    let condition = look_up(service, parser.criteria("Observation", &pairs)?).await?;
     let (driver, rest) = service.store.density().driver(&condition);
     let limit = service.limits.page_entries_max;
     let sql = lastn::newest(service.policy, &driver, &rest, max, limit + 1);

@@ -14,9 +14,18 @@ const CODES_MIN: usize = 16;
 
 /// The condition with terms in the place of each look-up. Errors: 400 for what is not known here, or stands for too many.
 pub async fn look_up(service: &Service, condition: Condition) -> Result<Condition, Outcome> {
-    let mut found = Vec::new();
+    let max = service.limits.expansion_codes_max;
+    let (mut found, mut sum) = (Vec::new(), 0);
     for lookup in condition.lookups() {
-        found.push(terms(service, lookup).await?);
+        let (terms, count) = terms(service, lookup).await?;
+        sum += count;
+        if sum > max {
+            let text = format!(
+                "The values of this search stand for more codes and texts, together, than are looked for: at most {max} (search.expansion_codes_max)"
+            );
+            return Err(Outcome::invalid(text).with_code("too-costly"));
+        }
+        found.push(terms);
     }
     if found.is_empty() {
         return Ok(condition);
@@ -26,16 +35,19 @@ pub async fn look_up(service: &Service, condition: Condition) -> Result<Conditio
     Ok(condition.found(&mut |_| found.next().unwrap_or_default()))
 }
 
-async fn terms(service: &Service, lookup: &Lookup) -> Result<Vec<i64>, Outcome> {
+/// The terms, and how many codes or texts there were to look at.
+async fn terms(service: &Service, lookup: &Lookup) -> Result<(Vec<i64>, usize), Outcome> {
     let (store, max) = (&service.store, service.limits.expansion_codes_max);
-    match lookup {
-        Lookup::Texts { keys, start } => vocabulary::beginning_with(store, keys, start, max).await,
-        Lookup::Uris { keys, below } => vocabulary::below(store, keys, below, max).await,
-        Lookup::Codes(of) => codes(service, of).await,
-    }
+    let terms = match lookup {
+        Lookup::Texts { keys, start } => vocabulary::beginning_with(store, keys, start, max).await?,
+        Lookup::Uris { keys, below } => vocabulary::below(store, keys, below, max).await?,
+        Lookup::Codes(of) => return codes(service, of).await,
+    };
+    let count = terms.len();
+    Ok((terms, count))
 }
 
-async fn codes(service: &Service, of: &CodesOf) -> Result<Vec<i64>, Outcome> {
+async fn codes(service: &Service, of: &CodesOf) -> Result<(Vec<i64>, usize), Outcome> {
     let max = service.limits.expansion_codes_max;
     let codes = terminology::codes(&service.store, service.policy, &of.asked, max).await?;
     let (mut terms, plain) = of.terms(&codes);
@@ -44,5 +56,5 @@ async fn codes(service: &Service, of: &CodesOf) -> Result<Vec<i64>, Outcome> {
         terms = vocabulary::used(&service.store, &terms).await?;
     }
     terms.extend(plain);
-    Ok(terms)
+    Ok((terms, codes.values().map(|codes| codes.len()).sum()))
 }
