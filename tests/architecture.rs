@@ -281,12 +281,31 @@ fn nothing_is_left_to_do_and_every_module_says_what_it_is() {
 
 #[test]
 fn every_alias_of_a_resource_in_compiled_sql_is_opened_with_a_policy() {
-    // Invariant I4: the compiler writes `from resource` in one place, with the predicate.
-    let opened = occurrences(r"from resource\b");
-    let in_search: Vec<_> = opened.iter().filter(|(path, _)| path.starts_with("src/search/")).collect();
+    // Invariant I4: the compiler names the tables in one file, opens aliases of them in one place, and writes the predicate with each.
+    let named: Vec<_> = occurrences(r"from (resource|history)\b")
+        .into_iter()
+        .filter(|(path, _)| path.starts_with("src/search/"))
+        .collect();
+    assert!(named.iter().all(|(path, _)| path == "src/search/compile/source.rs"), "{named:#?}");
+    // As they are; both tables, as of an instant; and the rows of a hash, which are looked for in either.
+    assert_eq!(named.len(), 4, "{named:#?}");
+    for (pattern, lines) in [
+        (r"\b(NOW|VERSIONS)\b", 3),
+        (r"\bpush_source\(", 2),
+        (r"\bpush_policy\(", 2),
+        (r"\bresource_and\(None|fn filter\(|\.filter\(&alias", 3),
+    ] {
+        let found: Vec<_> = occurrences(pattern)
+            .into_iter()
+            .filter(|(path, _)| path.starts_with("src/search/compile/"))
+            .collect();
+        assert_eq!(found.len(), lines, "{pattern}: {found:#?}");
+    }
+    let compiler = sources().into_iter().find(|s| s.path == "src/search/compile/mod.rs").unwrap();
+    let (_, opening) = compiler.text.split_once("fn resource_and(").unwrap();
+    let (opening, _) = opening.split_once("\n    }").unwrap();
     assert!(
-        in_search.iter().all(|(path, _)| path == "src/search/compile/mod.rs"),
-        "{in_search:#?}"
+        opening.contains("self.push_source(&alias)") && opening.contains("self.filter(&alias, condition)"),
+        "{opening}"
     );
-    assert_eq!(in_search.len(), 1, "{in_search:#?}");
 }

@@ -42,6 +42,9 @@ drop table position;
 drop index quantity_index_joint;
 drop index quantity_index_wide;
 alter table quantity_index drop column system, drop column joint;
+drop table string_history, date_history, quantity_history, position_history;
+drop index history_terms, history_date, history_date_wide, history_updated, history_code_patient, history_code_date, history_unindexed;
+alter table history drop superseded, drop self_hash, drop present, drop date_low, drop date_high, drop reference_terms, drop id, drop terms;
 drop index resource_code_patient;
 drop index resource_code_date;
 alter table string_index alter column value set statistics -1;
@@ -209,6 +212,71 @@ fn a_migration_that_is_killed_with_its_backend_is_completed_by_the_next_whatever
     for id in &ids {
         server.get(&format!("/Basic/{id}")).expect(200);
     }
+}
+
+#[test]
+fn versions_that_an_older_release_superseded_are_found_as_of_their_time_once_they_are_indexed() {
+    let shared = Shared::start();
+    let dir = DataDir::new();
+    let server = shared.server(&dir);
+    let instants: Vec<(u32, String)> = (1..=4).map(|value| (value, supersede(&server, value))).collect();
+    server.fhir("DELETE", "/Patient/p").header("x-referrers", "stay").send().expect(204);
+    let deleted = instant();
+    server.stop();
+    shared.session().execute(UNDO);
+    let server = shared.server(&dir);
+    let new = json!({"resourceType": "Observation", "id": "o", "status": "amended", "code": {"text": "new"}});
+    server.put("/Observation/o", &new).expect(200);
+    let upgraded = instant();
+    std::thread::sleep(Duration::from_millis(2_100));
+    for (value, at) in &instants {
+        // A read needs no index.
+        let read = server.get(&format!("/Observation/o?_asOf={at}")).expect(200).json();
+        assert_eq!(read["valueQuantity"]["value"], *value);
+        let why = server.get(&format!("/Observation?_asOf={at}")).refused(503);
+        assert!(why.contains("eds reindex"), "{why}");
+    }
+    // What was superseded since is indexed, and what was before is over.
+    assert_eq!(server.count(&format!("Observation?status=amended&_asOf={upgraded}")), 1);
+    assert_eq!(server.count(&format!("Patient?_asOf={upgraded}")), 0);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_eds"));
+    let done = command.arg("reindex").env("EDS_DATABASE_URL", &shared.url).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    for (value, at) in &instants {
+        for other in 1..=4 {
+            let expected = u64::from(other == *value);
+            for search in [
+                format!("Observation?value-quantity={other}"),
+                format!("Observation?subject:Patient.family=rossi{other}"),
+                format!("Patient?family:exact=Rossi{other}&birthdate={}", 1900 + other),
+                format!("Patient?_has:Observation:subject:value-quantity={other}"),
+            ] {
+                assert_eq!(server.count(&format!("{search}&_asOf={at}")), expected, "{search} as of {at}");
+            }
+        }
+    }
+    assert_eq!(server.count(&format!("Patient?_asOf={deleted}")), 0);
+    assert_eq!(server.count(&format!("Observation?_asOf={deleted}")), 1);
+    assert_eq!(server.count("Observation?status=amended"), 1);
+    server.stop();
+}
+
+/// Writes a version of an observation and of its patient that have this value; an instant at which they held.
+fn supersede(server: &Server, value: u32) -> String {
+    let observation = json!({"resourceType": "Observation", "id": "o", "status": "final", "code": {"text": format!("code {value}")},
+                             "valueQuantity": {"value": value}, "subject": {"reference": "Patient/p"}});
+    let patient = json!({"resourceType": "Patient", "id": "p", "name": [{"family": format!("Rossi{value}")}],
+                         "birthDate": (1900 + value).to_string()});
+    server.put("/Observation/o", &observation);
+    server.put("/Patient/p", &patient);
+    instant()
+}
+
+fn instant() -> String {
+    std::thread::sleep(Duration::from_millis(3));
+    let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    std::thread::sleep(Duration::from_millis(3));
+    now
 }
 
 fn shared_session(url: &str) {

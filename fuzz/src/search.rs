@@ -36,6 +36,8 @@ pub fn run(data: &[u8]) {
         sort_rows_max: 2_000,
         total_default: Total::None,
         named_queries: Vec::new(),
+        as_of_age_min_ms: 0,
+        explain_allowed: false,
         base_url: "http://localhost/fhir".to_owned(),
     };
     let pairs = eds::interaction::pairs(query);
@@ -56,7 +58,7 @@ pub fn run(data: &[u8]) {
         }
         match parser.criteria(type_name, &pairs) {
             Ok(condition) => {
-                let mut compiler = Compiler::new(Policy::NotWithdrawn);
+                let mut compiler = Compiler::new(Policy::NotWithdrawn, None);
                 compiler.sql.push("select count(*)");
                 compiler.resource(&looked_up(condition));
                 check(&compiler.sql);

@@ -17,14 +17,20 @@ pub async fn migrate(config: Config) -> Result<(), String> {
     result.inspect(|()| println!("the database has the schema of this version"))
 }
 
-/// Builds the index of every resource anew, in batches; writers may go on meanwhile.
+/// Builds the index of every resource and of every superseded version anew, in batches; writers may go on meanwhile.
 pub async fn reindex(config: Config) -> Result<(), String> {
     let database = Database::open(&config).await?;
     let result = async {
         let service = service(&config, &database.settings).await?;
-        let bar = progress(reindex::count(&service.store).await.map_err(told)?);
+        let superseded = reindex::count_superseded(&service.store).await.map_err(told)?;
+        let bar = progress(reindex::count(&service.store).await.map_err(told)? + superseded);
         let mut after = 0;
         while let Some((last, done)) = reindex::batch(&service.store, after).await.map_err(told)? {
+            after = last;
+            bar.inc(done);
+        }
+        let mut after = (0, 0);
+        while let Some((last, done)) = reindex::batch_superseded(&service.store, after).await.map_err(told)? {
             after = last;
             bar.inc(done);
         }
@@ -35,7 +41,7 @@ pub async fn reindex(config: Config) -> Result<(), String> {
     };
     let result = result.await;
     database.close().await;
-    result.map(|done: u64| println!("{done} resources indexed anew"))
+    result.map(|done: u64| println!("{done} resources and versions indexed anew"))
 }
 
 /// A bar that counts resources.

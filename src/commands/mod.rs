@@ -162,6 +162,8 @@ fn limits(config: &Config) -> Limits {
             config::sections::Total::Accurate => Total::Accurate,
         },
         named_queries: config.search.named_queries.iter().map(named_query).collect(),
+        as_of_age_min_ms: config.search.as_of_age_min_ms,
+        explain_allowed: config.search.explain_allowed,
         base_url,
     }
 }

@@ -103,6 +103,8 @@ pub struct Search {
     pub expansion_codes_max: usize,
     pub total_default: Total,
     pub named_queries: Vec<NamedQuery>,
+    pub as_of_age_min_ms: u32,
+    pub explain_allowed: bool,
 }
 
 /// A search that the operator has written down, for `_query`.

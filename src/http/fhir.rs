@@ -47,7 +47,10 @@ pub async fn metadata(gateway: Data<Gateway>, request: HttpRequest) -> HttpRespo
 pub async fn read(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String)>) -> HttpResponse {
     let run = async {
         check_accept(&request)?;
-        Ok(read_response(&request, reading::read(&gateway.service, &path.0, &path.1).await?))
+        Ok(read_response(
+            &request,
+            reading::read(&gateway.service, &path.0, &path.1, request.query_string()).await?,
+        ))
     };
     answer(gateway.admitted(run).await)
 }

@@ -88,7 +88,9 @@ fn documentation(service: &Service) -> String {
     let named: Vec<String> = named.collect();
     format!(
         "Unknown search parameters are refused (Prefer: handling=lenient reports them instead). PATCH takes JSON Patch and FHIRPath Patch, also with \
-            criteria. Writes take X-Provenance, deletes X-Cascade: delete and, with criteria, _count. Histories take _since, _at and _sort. Not supported yet: {}. Named queries (_query):{}.",
+            criteria. Writes take X-Provenance, deletes X-Cascade: delete and, with criteria, _count. Histories take _since, _at and _sort. Not supported yet: {}. Named queries (_query):{}. \
+            Extensions: _asOf=[instant or date] on a read or a search answers as of then; _explain=true on a search answers its statements \
+            and plans, where that is granted.",
         NOT_SUPPORTED.join(", "),
         if named.is_empty() { " none".to_owned() } else { named.join(",") }
     )

@@ -1,6 +1,7 @@
 //! The interactions of FHIR's RESTful API and the services of EDS, one file for each family. They know no HTTP.
 //! Spec: <https://hl7.org/fhir/R4/http.html>.
 
+pub mod as_of;
 pub mod capability;
 pub mod criteria;
 pub mod delete;

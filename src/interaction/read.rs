@@ -3,14 +3,21 @@
 use crate::fhir::identity::check_id;
 use crate::interaction::Reply;
 use crate::interaction::Service;
+use crate::interaction::as_of;
 use crate::outcome::Outcome;
 use crate::store::history;
 
-/// `GET [type]/[id]`. Errors: 404, 410.
-pub async fn read(service: &Service, type_name: &str, id: &str) -> Result<Reply, Outcome> {
+/// `GET [type]/[id]`, also as of an instant. Errors: 404, 410; 400 for an instant that is none.
+pub async fn read(service: &Service, type_name: &str, id: &str, query: &str) -> Result<Reply, Outcome> {
     service.type_number(type_name)?;
     check_id(id)?;
-    let row = service.reader.read(service.policy, type_name, id).await?;
+    let row = match as_of::of_read(service, query).await? {
+        None => service.reader.read(service.policy, type_name, id).await?,
+        Some(before) => {
+            let current = service.reader.row_with_history(type_name, id).await?;
+            history::version_before(&service.store, current, before).await?
+        }
+    };
     service.resource(&row)
 }
 

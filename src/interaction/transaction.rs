@@ -153,7 +153,7 @@ async fn get(service: &Service, base: &str, entry: &Entry<'_>, handling: Handlin
     }
     match (&entry.id, entry.path.split_once("/_history/")) {
         (Some(id), Some((_, version))) => read::vread(service, &entry.type_name, id, version).await,
-        (Some(id), None) => read::read(service, &entry.type_name, id).await,
+        (Some(id), None) => read::read(service, &entry.type_name, id, entry.query.as_deref().unwrap_or("")).await,
         (None, _) => {
             let query = entry.query.as_deref().unwrap_or("");
             search::search(service, base, Scope::Type(&entry.type_name), query, handling).await

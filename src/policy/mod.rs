@@ -38,6 +38,18 @@ impl Policy {
         }
     }
 
+    /// The same for an alias of versions (`search::compile::source`): what is hidden now is hidden in all its versions, whatever it was then, and what was
+    /// hidden when it was superseded has no history. A look for each version, not a join: of these the planner knows what they cost.
+    pub fn predicate_of_version(self, alias: &str) -> String {
+        match self {
+            Policy::NotWithdrawn => {
+                format!(
+                    "{alias}.state = 0 and ({alias}.place = 0 or (select now.state from resource now where now.rid = {alias}.rid) <> 2)"
+                )
+            }
+        }
+    }
+
     /// The same for one row already read.
     pub fn sees(self, state: State) -> bool {
         match self {

@@ -7,6 +7,7 @@
 //! Spec: <https://hl7.org/fhir/R4/search.html#has>.
 
 use crate::search::compile::Compiler;
+use crate::search::compile::source::hash_is;
 use crate::search::condition::Condition;
 use crate::search::page::Key;
 use crate::search::page::PageRead;
@@ -81,7 +82,7 @@ impl PageRead<'_> {
     /// The statement for a page of holders: those of whom it is the first code by looks into the index, and the few others gathered. `inner` and
     /// `rest` are those of [`Holders::split`].
     pub fn sql_by_holders(&self, holders: &Holders, inner: &Condition, rest: &Condition, columns: impl Fn(&str) -> String) -> Sql {
-        let mut compiler = Compiler::new(self.policy);
+        let mut compiler = self.compiler();
         let salt = holders.salt;
         let after = self.after.and_then(|cursor| cursor.keys.first()?.as_deref()?.parse().ok());
         compiler.sql.push("with recursive s (term) as ((select n.terms[1]");
@@ -124,7 +125,7 @@ impl PageRead<'_> {
         self.push_select(&mut compiler.sql, &alias, columns, &keys);
         let beside = format!("{source} cross join lateral ");
         let narrow = |sql: &mut Sql, inner: &str| {
-            sql.push(&format!(" and {inner}.self_hash = {hash}"));
+            sql.push(" and ").push(&hash_is(inner, hash, self.query.as_of.is_some()));
         };
         compiler.fenced_beside(&beside, &alias, &Condition::All(Vec::new()), narrow, rest);
         self.push_part(&mut compiler.sql, &alias, &keys);

@@ -10,7 +10,7 @@ use crate::search::sql::Sql;
 /// `select rid` of the `max` newest of each group, newest first, up to `limit` rows. What has no date is the oldest. A row's first reference is
 /// its patient, its first token its code, and its second the code with its system (`search::index`).
 pub fn newest(policy: Policy, driver: &Condition, rest: &Condition, max: usize, limit: usize) -> Sql {
-    let mut compiler = Compiler::new(policy);
+    let mut compiler = Compiler::new(policy, None);
     compiler.sql.push(
         "with m as materialized (select m.rid, m.date_low, case when m.reference_terms > 0 then m.terms[1] end as patient, \
          m.terms[m.reference_terms + 1] as code, m.terms[m.reference_terms + 2] as concept",

@@ -6,6 +6,10 @@
 use crate::policy::Policy;
 use crate::search::compile::Compiler;
 use crate::search::compile::WIDE;
+use crate::search::compile::source::DATES;
+use crate::search::compile::source::QUANTITIES;
+use crate::search::compile::source::STRINGS;
+use crate::search::compile::source::Side;
 use crate::search::condition::Condition;
 use crate::search::condition::Prefix;
 use crate::search::cursor::Place;
@@ -62,13 +66,17 @@ impl PageRead<'_> {
         }
     }
 
+    pub fn compiler(&self) -> Compiler {
+        Compiler::new(self.policy, self.query.as_of)
+    }
+
     pub fn keys(&self, alias: &str) -> Vec<Key> {
-        self.sort().iter().map(|s| key(alias, s)).collect()
+        self.sort().iter().map(|s| key(alias, s, self.query.as_of.is_some())).collect()
     }
 
     /// The statement for up to `limit` rows after the cursor, in order, as the planner sees fit. `columns` gives the select list for an alias.
     pub fn sql_to_walk(&self, columns: impl Fn(&str) -> String) -> Sql {
-        let mut compiler = Compiler::new(self.policy);
+        let mut compiler = self.compiler();
         let alias = compiler.upcoming_alias();
         let keys = self.keys(&alias);
         self.push_select(&mut compiler.sql, &alias, &columns, &keys);
@@ -81,7 +89,7 @@ impl PageRead<'_> {
 
     /// The same, gathered: the rows of `driver` by its index, of these the ones that satisfy `rest`, sorted.
     pub fn sql_to_gather(&self, driver: &Condition, rest: &Condition, columns: impl Fn(&str) -> String) -> Sql {
-        let mut compiler = Compiler::new(self.policy);
+        let mut compiler = self.compiler();
         let (_, keys) = self.fenced(&mut compiler, "with m as materialized (", &columns, driver, |_, _| {}, rest);
         compiler.sql.push(") select * from m");
         push_order(&mut compiler.sql, &outer(&keys), "m", self.part);
@@ -93,7 +101,7 @@ impl PageRead<'_> {
     /// that have it as a further code, and those that begin before a date and end after it, are few and gathered. The latter come after all that
     /// begins on the date or later: `ends_at` leaves them out, for a first look.
     pub fn sql_by_code(&self, code: i64, ends_at: Option<i64>, columns: impl Fn(&str) -> String) -> Sql {
-        let mut compiler = Compiler::new(self.policy);
+        let mut compiler = self.compiler();
         let bounds = Bounds::of(&self.query.condition);
         let mut keys = self.part_by_code(&mut compiler, "select * from ((", &columns, |sql, alias| {
             push_lead(sql, alias, self.query.number, code);
@@ -291,19 +299,22 @@ pub struct Key {
     is_descending: bool,
 }
 
-fn key(alias: &str, sort: &Sort) -> Key {
+fn key(alias: &str, sort: &Sort, is_as_of: bool) -> Key {
     let best = if sort.is_descending { "max" } else { "min" };
-    let side = |table: &str, column: &str, keys: &[i32]| {
+    let side = |side: Side, column: &str, keys: &[i32]| {
         let keys = keys.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
-        format!("(select {best}(s.{column}) from {table} s where s.rid = {alias}.rid and s.key in ({keys}))")
+        format!(
+            "(select {best}(s.{column}) from {} and s.key in ({keys}))",
+            side.of_alias(alias, is_as_of)
+        )
     };
     let (expression, sql_type) = match &sort.key {
         SortKey::LastUpdated => (format!("{alias}.updated"), "timestamptz"),
         SortKey::Id => (format!("{alias}.id collate \"C\""), "text"),
         SortKey::PrimaryDate => (format!("{alias}.date_low"), "bigint"),
-        SortKey::Date(keys) => (side("date_index", "low", keys), "bigint"),
-        SortKey::String(keys) => (side("string_index", "value", keys), "text"),
-        SortKey::Quantity(keys) => (side("quantity_index", "low", keys), "float8"),
+        SortKey::Date(keys) => (side(DATES, "low", keys), "bigint"),
+        SortKey::String(keys) => (side(STRINGS, "value", keys), "text"),
+        SortKey::Quantity(keys) => (side(QUANTITIES, "low", keys), "float8"),
         // Read from the row itself (`interaction::search::sorted`).
         SortKey::Read(_) => ("null::text".to_owned(), "text"),
         SortKey::Referenced(salt) => (format!("({alias}.self_hash # {salt})"), "bigint"),
@@ -372,8 +383,7 @@ fn push_value(sql: &mut Sql, key: &Key, value: Option<&str>) {
 }
 
 /// The statement for resources that a page includes: the rows of `driver` by its index, of these the ones that satisfy `rest`.
-pub fn included(policy: Policy, driver: &Condition, rest: &Condition, limit: usize, columns: impl Fn(&str) -> String) -> Sql {
-    let mut compiler = Compiler::new(policy);
+pub fn included(mut compiler: Compiler, driver: &Condition, rest: &Condition, limit: usize, columns: impl Fn(&str) -> String) -> Sql {
     compiler.sql.push("with m as materialized (select ").push(&columns("m"));
     compiler.sql.push(", m.terms[1:m.reference_terms] as reference_hashes");
     compiler.fenced("m", driver, |_, _| {}, rest);

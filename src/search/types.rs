@@ -17,7 +17,7 @@ use crate::search::sql::Sql;
 
 /// The statement for up to `limit` matches of all queries, which have one order, after a place in it. There is at least one query.
 pub fn sql(policy: Policy, queries: &[Query], after: Option<&Place>, limit: usize, columns: impl Fn(&str) -> String) -> Sql {
-    let mut compiler = Compiler::new(policy);
+    let mut compiler = Compiler::new(policy, queries[0].as_of);
     let mut keys = Vec::new();
     let mut before = "select * from ((";
     for query in queries {

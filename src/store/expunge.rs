@@ -34,6 +34,14 @@ with gone as (
     limit $3
 ), erased as (
     delete from history h using gone where h.rid = gone.rid and h.version = gone.version returning h.state
+), strings as (
+    delete from string_history s using gone where s.rid = gone.rid and s.version = gone.version
+), dates as (
+    delete from date_history s using gone where s.rid = gone.rid and s.version = gone.version
+), quantities as (
+    delete from quantity_history s using gone where s.rid = gone.rid and s.version = gone.version
+), positions as (
+    delete from position_history s using gone where s.rid = gone.rid and s.version = gone.version
 )
 select count(*) filter (where state <> 2), count(*) from erased";
 
@@ -95,7 +103,12 @@ async fn run(conn: &mut PgConnection, wanted: Wanted) -> Result<i64, sqlx::Error
         let rids: Vec<i64> = rows.iter().map(|row| row.0).collect();
         let free: Vec<i64> = rows.iter().filter(|row| row.1).map(|row| row.0).collect();
         let seen: i64 = sqlx::query_scalar(
-            "with erased as (delete from history where rid = any($1) returning state) select count(*) filter (where state <> 2) from erased",
+            "with erased as (delete from history where rid = any($1) returning state),
+                  strings as (delete from string_history where rid = any($1)),
+                  dates as (delete from date_history where rid = any($1)),
+                  quantities as (delete from quantity_history where rid = any($1)),
+                  positions as (delete from position_history where rid = any($1))
+             select count(*) filter (where state <> 2) from erased",
         )
         .bind(&rids)
         .fetch_one(&mut *tx)

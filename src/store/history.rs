@@ -86,6 +86,36 @@ async fn superseded(store: &Store, current: &Row, version: i32) -> Result<Option
     Ok(rows.into_iter().next())
 }
 
+/// The version that a resource had before an instant. `current` is the resource's row. Errors: 404 if it had none, 410 if it was deleted then.
+pub async fn version_before(store: &Store, current: Row, before: DateTime<Utc>) -> Result<Row, Outcome> {
+    let what = format!("{}/{}", store.registry().name_of(current.type_number), current.id);
+    let row = match current.updated < before {
+        true => Some(current),
+        false => latest_before(store, &current, before).await?,
+    };
+    match row.map(|row| (row.state(), row)) {
+        Some((State::Live, row)) => Ok(row),
+        Some((State::Deleted, _)) => Err(Outcome::gone(&what)),
+        Some((State::Withdrawn, _)) | None => Err(Outcome::not_found(&what)),
+    }
+}
+
+async fn latest_before(store: &Store, current: &Row, before: DateTime<Utc>) -> Result<Option<Row>, Outcome> {
+    let query = sqlx::query_as(
+        "select rid, type, $2 as id, version, updated, state, dictionary, body
+         from history
+         where rid = $1 and updated < $3
+         order by version desc
+         limit 1",
+    )
+    .bind(current.rid)
+    .bind(&current.id)
+    .bind(before);
+    let mut conn = store.pools.points.acquire().await.map_err(database_error)?;
+    let rows: Vec<Row> = rows::fetch(&store.bodies, &mut conn, query).await.map_err(database_error)?;
+    Ok(rows.into_iter().next())
+}
+
 #[derive(sqlx::FromRow)]
 struct VersionRow {
     /// The version before it is a deletion.

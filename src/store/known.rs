@@ -142,7 +142,7 @@ async fn matches(conn: &mut PgConnection, criteria: &[((usize, Place), &Criteria
         }
     }
     for (key, criteria) in criteria.iter().filter(|(_, c)| single(c).is_none()) {
-        let mut compiler = Compiler::new(Policy::NotWithdrawn);
+        let mut compiler = Compiler::new(Policy::NotWithdrawn, None);
         let alias = compiler.upcoming_alias();
         compiler.sql.push(&format!("select {alias}.self_hash, {alias}.version"));
         compiler.resource(&criteria.condition);

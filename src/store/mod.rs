@@ -1,5 +1,6 @@
 //! The store: all SQL stands here, and [`mod@write`] is the only code that changes resources.
 
+pub mod as_of;
 pub mod attest;
 pub mod bodies;
 pub mod cluster;
@@ -8,6 +9,7 @@ pub mod compartment;
 pub mod decide;
 pub mod document;
 pub mod document_rows;
+pub mod explain;
 pub mod expunge;
 pub mod feed;
 pub mod history;
@@ -35,6 +37,7 @@ use crate::search::index::INDEX_VERSION;
 use crate::search::parameters::Registry;
 use crate::store::bodies::Bodies;
 use crate::store::columns::KnownUnits;
+use crate::store::explain::Asked;
 use crate::store::pools::Pools;
 use crate::store::rows::RowIds;
 use crate::store::terminology::Terminology;
@@ -49,6 +52,7 @@ use sqlx::postgres::PgConnectOptions;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::RwLock;
+use std::sync::atomic::AtomicI64;
 use tokio::sync::Notify;
 
 /// What everything that touches the database shares.
@@ -66,6 +70,10 @@ pub struct Store {
     leader_options: PgConnectOptions,
     /// Rung after each commit that added change rows.
     pub changed: Arc<Notify>,
+    /// Notes what searches ask, when that is asked for.
+    asked: Option<Asked>,
+    /// What was written before this instant is committed (`as_of`). Microseconds since 1970.
+    settled: Arc<AtomicI64>,
 }
 
 /// Settings of `config/default.toml`, section `database`.
@@ -108,6 +116,8 @@ impl Store {
             clock,
             leader_options,
             changed: Arc::default(),
+            asked: None,
+            settled: Arc::new(AtomicI64::new(i64::MIN)),
         })
     }
 

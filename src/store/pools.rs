@@ -177,11 +177,13 @@ const GATHER: Planner = &[
 
 /// A connection that was used a moment ago is taken to be alive.
 const RESTED: Duration = Duration::from_secs(1);
+/// What the connections of servers call themselves.
+pub const APPLICATION: &str = "eds";
 /// Every connection carries the statement timeout. Statements are never logged: their values are personal data.
 pub fn options(settings: &Settings, planner: Planner) -> Result<PgConnectOptions, Outcome> {
     let options = PgConnectOptions::from_str(&settings.url)
         .map_err(|_| Outcome::internal("database.url cannot be read"))?
-        .application_name("eds")
+        .application_name(APPLICATION)
         .statement_cache_capacity(256)
         .options([
             ("statement_timeout", settings.statement_timeout_ms.to_string().as_str()),

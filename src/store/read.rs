@@ -13,6 +13,8 @@ use crate::store::Store;
 use crate::store::database_error;
 use crate::store::rows;
 use crate::store::rows::Row;
+use chrono::DateTime;
+use chrono::Utc;
 use sqlx::FromRow;
 use sqlx::PgConnection;
 use sqlx::Row as _;
@@ -156,8 +158,15 @@ pub struct Found {
     pub keys: Vec<Option<String>>,
 }
 
+fn note(store: &Store, plan: Plan, sql: &Sql) {
+    if let Some(asked) = &store.asked {
+        asked.push(plan, sql);
+    }
+}
+
 /// Runs a page: `select <row>, <references>, <keys...>`.
 pub async fn page(store: &Store, plan: Plan, sql: Sql, keys: usize) -> Result<Vec<Found>, Outcome> {
+    note(store, plan, &sql);
     let mut conn = store.pools.of(plan).lend().await.map_err(database_error)?;
     let rows = run(&mut conn, sql).await.map_err(database_error)?;
     let read = |row: &PgRow| -> Result<Found, sqlx::Error> {
@@ -202,10 +211,10 @@ pub async fn rids(store: &Store, sql: Sql) -> Result<Vec<i64>, Outcome> {
 }
 
 /// How many resources satisfy the condition.
-pub async fn count(store: &Store, policy: Policy, condition: &Condition) -> Result<i64, Outcome> {
+pub async fn count(store: &Store, policy: Policy, as_of: Option<DateTime<Utc>>, condition: &Condition) -> Result<i64, Outcome> {
     let density = store.density();
     let plan = density.plan(condition);
-    let mut compiler = Compiler::new(policy);
+    let mut compiler = Compiler::new(policy, as_of);
     match plan {
         Plan::Walk => {
             compiler.sql.push("select count(*)");
@@ -217,6 +226,7 @@ pub async fn count(store: &Store, policy: Policy, condition: &Condition) -> Resu
             compiler.fenced("m", &driver, |_, _| {}, &rest);
         }
     }
+    note(store, plan, &compiler.sql);
     let mut conn = store.pools.of(plan).lend().await.map_err(database_error)?;
     let rows = run(&mut conn, compiler.sql).await.map_err(database_error)?;
     conn.done();
@@ -224,8 +234,8 @@ pub async fn count(store: &Store, policy: Policy, condition: &Condition) -> Resu
 }
 
 /// What the planner expects the count to be.
-pub async fn estimate(store: &Store, policy: Policy, condition: &Condition) -> Result<i64, Outcome> {
-    let mut compiler = Compiler::new(policy);
+pub async fn estimate(store: &Store, policy: Policy, as_of: Option<DateTime<Utc>>, condition: &Condition) -> Result<i64, Outcome> {
+    let mut compiler = Compiler::new(policy, as_of);
     compiler.sql.push("explain (format json) select 1");
     compiler.resource(condition);
     let mut conn = store.pools.searches.acquire().await.map_err(database_error)?;

@@ -12,18 +12,31 @@ use chrono::Utc;
 use sqlx::PgConnection;
 use sqlx::PgPool;
 
-/// Moves the versions that are superseded to history, and drops their rows of the side tables.
+/// Moves the versions that are superseded to history, with all that searches look at.
 const SUPERSEDE: &str = "
-with gone_strings as (delete from string_index where rid = any($1)),
-     gone_dates as (delete from date_index where rid = any($1)),
-     gone_quantities as (delete from quantity_index where rid = any($1)),
-     gone_positions as (delete from position where rid = any($1))
-insert into history (rid, updated, version, type, state, dictionary, body)
+with gone_strings as (delete from string_index where rid = any($1) returning rid, key, value),
+     gone_dates as (delete from date_index where rid = any($1) returning rid, key, low, high),
+     gone_quantities as (delete from quantity_index where rid = any($1) returning rid, key, unit, code, low, high, system, joint),
+     gone_positions as (delete from position where rid = any($1) returning rid, at),
+     kept_strings as (
+    insert into string_history (rid, version, key, value)
+    select rid, (select r.version from resource r where r.rid = gone.rid), key, value from gone_strings gone
+), kept_dates as (
+    insert into date_history (rid, version, key, low, high)
+    select rid, (select r.version from resource r where r.rid = gone.rid), key, low, high from gone_dates gone
+), kept_quantities as (
+    insert into quantity_history (rid, version, key, unit, code, low, high, system, joint)
+    select rid, (select r.version from resource r where r.rid = gone.rid), key, unit, code, low, high, system, joint from gone_quantities gone
+), kept_positions as (
+    insert into position_history (rid, version, at)
+    select rid, (select r.version from resource r where r.rid = gone.rid), at from gone_positions gone
+)
+insert into history (rid, updated, version, type, state, dictionary, body, superseded, self_hash, present, date_low, date_high, reference_terms, id, terms)
 select rid, updated, version, type,
        -- A version that came before its document was hidden is not hidden for good.
        case when state = 2 and not exists (select from document d where d.members @> array[rid] and d.state = 2 and d.updated <= r.updated)
             then 0 else state end,
-       dictionary, body
+       dictionary, body, $2, self_hash, present, date_low, date_high, reference_terms, id, terms
 from resource r
 where rid = any($1)";
 
@@ -83,7 +96,7 @@ static WRITE_NEW: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
 pub async fn write(conn: &mut PgConnection, columns: &Columns, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let changed = columns.changed();
     if !changed.is_empty() {
-        sqlx::query(SUPERSEDE).bind(&changed).execute(&mut *conn).await?;
+        sqlx::query(SUPERSEDE).bind(&changed).bind(now).execute(&mut *conn).await?;
     }
     let text = if changed.is_empty() { WRITE_NEW.as_str() } else { WRITE };
     let query = sqlx::query(sqlx::AssertSqlSafe(text))
@@ -188,6 +201,87 @@ pub async fn replace_index(
     columns.bind_sides(query).execute(conn).await?;
     Ok(new_units)
 }
+
+/// Replaces the index entries of superseded versions, given with the row and version of each.
+pub async fn replace_history_index(
+    vocabulary: &Vocabulary,
+    units: &KnownUnits,
+    conn: &mut PgConnection,
+    entries: &[(i64, i32, IndexEntry)],
+) -> Result<Vec<i64>, sqlx::Error> {
+    let mut columns = Columns::default();
+    for (place, (_, version, entry)) in entries.iter().enumerate() {
+        // The side rows name their version by its place.
+        columns.rid.push(place as i64 + 1);
+        columns.version.push(*version);
+        columns.push_entry(place, entry);
+    }
+    learn(vocabulary, conn, &columns.words).await?;
+    let new_units = units.leave_new(&mut columns.units);
+    let rids: Vec<i64> = entries.iter().map(|(rid, ..)| *rid).collect();
+    sqlx::query(REPLACE_HISTORY_INDEX)
+        .bind(&rids)
+        .bind(&columns.version)
+        .execute(&mut *conn)
+        .await?;
+    // What is told of the time is exact: a version holds until the first of those that came after it.
+    sqlx::query(
+        "update history h
+         set self_hash = r.self_hash, id = r.id, present = i.present, date_low = i.date_low, date_high = i.date_high,
+             reference_terms = i.reference_terms, terms = ($9::bigint[])[i.term_first:i.term_last],
+             superseded = least(r.updated, (select min(later.updated) from history later where later.rid = h.rid and later.version > h.version))
+         from unnest($1::bigint[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::smallint[], $7::int[], $8::int[])
+              i (rid, version, present, date_low, date_high, reference_terms, term_first, term_last)
+         join resource r on r.rid = i.rid
+         where h.rid = i.rid and h.version = i.version",
+    )
+    .bind(&rids)
+    .bind(&columns.version)
+    .bind(&columns.present)
+    .bind(&columns.date_low)
+    .bind(&columns.date_high)
+    .bind(&columns.reference_terms)
+    .bind(&columns.term_first)
+    .bind(&columns.term_last)
+    .bind(&columns.terms)
+    .execute(&mut *conn)
+    .await?;
+    let query = sqlx::query(
+        "with strings as (
+             insert into string_history (rid, version, key, value)
+             select ($24::bigint[])[place], ($25::int[])[place], key, value from unnest($1::bigint[], $2::int[], $3::text[]) s (place, key, value)
+         ), string_values as (
+             insert into string_value (value) select distinct value from unnest($3::text[]) value order by value on conflict do nothing
+         ), dates as (
+             insert into date_history (rid, version, key, low, high)
+             select ($24::bigint[])[place], ($25::int[])[place], key, low, high
+             from unnest($4::bigint[], $5::int[], $6::bigint[], $7::bigint[]) d (place, key, low, high)
+         ), positions as (
+             insert into position_history (rid, version, at)
+             select ($24::bigint[])[place], ($25::int[])[place], point(x, y)
+             from unnest($21::bigint[], $22::float8[], $23::float8[]) p (place, x, y)
+         ), units as (
+             insert into unit (hash, code, dimension, factor, shift)
+             select hash, code, dimension, factor::numeric, shift::numeric
+             from unnest($16::bigint[], $17::text[], $18::text[], $19::text[], $20::text[]) u (hash, code, dimension, factor, shift)
+             order by hash
+             on conflict do nothing
+         )
+         insert into quantity_history (rid, version, key, unit, code, low, high, system, joint)
+         select ($24::bigint[])[place], ($25::int[])[place], key, unit, code, low, high, system, joint
+         from unnest($8::bigint[], $9::int[], $10::bigint[], $11::bigint[], $12::float8[], $13::float8[], $14::int[], $15::bigint[])
+              q (place, key, unit, code, low, high, system, joint)",
+    );
+    columns.bind_sides(query).bind(&rids).bind(&columns.version).execute(conn).await?;
+    Ok(new_units)
+}
+
+const REPLACE_HISTORY_INDEX: &str = "
+with old as (select * from unnest($1::bigint[], $2::int[]) old (rid, version)),
+     gone_strings as (delete from string_history s using old where s.rid = old.rid and s.version = old.version),
+     gone_dates as (delete from date_history s using old where s.rid = old.rid and s.version = old.version),
+     gone_positions as (delete from position_history s using old where s.rid = old.rid and s.version = old.version)
+delete from quantity_history s using old where s.rid = old.rid and s.version = old.version";
 
 const REPLACE_INDEX: &str = "
 with gone_strings as (delete from string_index where rid = any($1)),

@@ -27,6 +27,8 @@ use crate::store::database_error;
 use crate::store::read::row_columns;
 use crate::store::read::run;
 use crate::store::rows::Row;
+use chrono::DateTime;
+use chrono::Utc;
 use sqlx::FromRow;
 use sqlx::Row as _;
 use std::sync::Arc;
@@ -88,15 +90,15 @@ impl Terminology {
 }
 
 /// The codes that are asked for, at most so many. Errors: 400 saying what is not known here, or naming the limit.
-pub async fn codes(store: &Store, policy: Policy, asked: &Asked, max: usize) -> Result<Arc<Codes>, Outcome> {
-    if let Some(kept) = kept(store, policy, asked).await? {
+pub async fn codes(store: &Store, policy: Policy, as_of: Option<DateTime<Utc>>, asked: &Asked, max: usize) -> Result<Arc<Codes>, Outcome> {
+    if let Some(kept) = kept(store, policy, as_of, asked).await? {
         return kept.codes.clone();
     }
     let busy = |_| Outcome::unavailable("Too many value sets are being expanded; try again");
     let _making = tokio::time::timeout(MAKING_WAIT_MAX, store.terminology.making.lock())
         .await
         .map_err(busy)?;
-    if let Some(kept) = kept(store, policy, asked).await? {
+    if let Some(kept) = kept(store, policy, as_of, asked).await? {
         return kept.codes.clone();
     }
     let registry = store.registry();
@@ -110,7 +112,7 @@ pub async fn codes(store: &Store, policy: Policy, asked: &Asked, max: usize) -> 
         for needed in &needs {
             of_these.add(&registry, needed);
         }
-        let rows = rows(store, policy, &of_these.condition()).await?;
+        let rows = rows(store, policy, as_of, &of_these.condition()).await?;
         seen.extend(rows.iter().map(|row| (row.rid, row.version)));
         library = fill(store, library, needs, rows).await?;
         sources.terms.extend(of_these.terms);
@@ -134,11 +136,11 @@ pub async fn codes(store: &Store, policy: Policy, asked: &Asked, max: usize) -> 
 }
 
 /// What is kept, if it is made of what is here now.
-async fn kept(store: &Store, policy: Policy, asked: &Asked) -> Result<Option<Arc<Kept>>, Outcome> {
+async fn kept(store: &Store, policy: Policy, as_of: Option<DateTime<Utc>>, asked: &Asked) -> Result<Option<Arc<Kept>>, Outcome> {
     let Some(kept) = store.terminology.get(asked, policy) else {
         return Ok(None);
     };
-    let is_current = kept.seen == seen(store, policy, &kept.sources).await?;
+    let is_current = kept.seen == seen(store, policy, as_of, &kept.sources).await?;
     Ok(is_current.then_some(kept))
 }
 
@@ -183,8 +185,8 @@ fn id_of(canonical: &Canonical) -> Option<&str> {
 }
 
 /// The row id and version of each resource that an expansion rests on.
-async fn seen(store: &Store, policy: Policy, sources: &Condition) -> Result<Vec<(i64, i32)>, Outcome> {
-    let mut compiler = Compiler::new(policy);
+async fn seen(store: &Store, policy: Policy, as_of: Option<DateTime<Utc>>, sources: &Condition) -> Result<Vec<(i64, i32)>, Outcome> {
+    let mut compiler = Compiler::new(policy, as_of);
     let alias = compiler.upcoming_alias();
     compiler.sql.push(&format!("select {alias}.rid, {alias}.version"));
     compiler.resource(sources);
@@ -196,8 +198,8 @@ async fn seen(store: &Store, policy: Policy, sources: &Condition) -> Result<Vec<
     read.collect::<Result<_, sqlx::Error>>().map_err(database_error)
 }
 
-async fn rows(store: &Store, policy: Policy, sources: &Condition) -> Result<Vec<Row>, Outcome> {
-    let mut compiler = Compiler::new(policy);
+async fn rows(store: &Store, policy: Policy, as_of: Option<DateTime<Utc>>, sources: &Condition) -> Result<Vec<Row>, Outcome> {
+    let mut compiler = Compiler::new(policy, as_of);
     let columns = row_columns(&compiler.upcoming_alias());
     compiler.sql.push("select ").push(&columns);
     compiler.resource(sources);

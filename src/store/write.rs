@@ -72,25 +72,50 @@ fn at_commit(error: sqlx::Error) -> Failure {
 
 /// Applies units whose keys are disjoint in one database transaction; the first of them always gets its answer.
 pub async fn apply(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Result<Vec<Reply>, Failure> {
-    let now = store.clock.now();
     let needs_state = units
         .iter()
         .any(|unit| unit.document.is_some() || unit.criteria().next().is_some() || unit.hashes(&store.registry()).next().is_some());
     let mut written = Written::default();
     if !needs_state {
-        let replies = written.units(store, &Known::default(), units, now);
+        let mut replies = written.units(store, &Known::default(), units);
         // Words and rows are a statement each, which is its own transaction.
-        let learnt = written.store(store, conn, now).await.map_err(at_commit)?;
+        let learnt = written.learn(store, conn).await.map_err(at_commit)?;
+        let now = instant_of_batch(store, &Known::default());
+        date(&mut replies, now);
+        written.store(store, conn, now).await.map_err(at_commit)?;
         learnt.remember(store);
         return Ok(replies);
     }
     let mut tx = conn.begin().await?;
     let known = known::read(store, &mut tx, units).await?;
-    let replies = written.units(store, &known, units, now);
-    let learnt = written.store(store, &mut tx, now).await?;
+    let mut replies = written.units(store, &known, units);
+    let learnt = written.learn(store, &mut tx).await?;
+    let now = instant_of_batch(store, &known);
+    date(&mut replies, now);
+    written.store(store, &mut tx, now).await?;
     tx.commit().await.map_err(at_commit)?;
     learnt.remember(store);
     Ok(replies)
+}
+
+/// Stands for the instant of the batch in what is decided before it is known.
+const OF_BATCH: DateTime<Utc> = DateTime::<Utc>::MAX_UTC;
+
+/// When a batch is written. Taken last, when all that it waits for is locked, so that nobody who looks back to an instant that is over misses what is
+/// still to be committed (`store::as_of`); and never before what it supersedes, though another server's clock may be ahead.
+fn instant_of_batch(store: &Store, known: &Known) -> DateTime<Utc> {
+    let latest = known.rows.values().map(|row| row.updated).max();
+    store.clock.now().max(latest.unwrap_or(DateTime::<Utc>::MIN_UTC))
+}
+
+fn date(replies: &mut [Reply], now: DateTime<Utc>) {
+    let units = replies.iter_mut().flatten().flatten();
+    for applied in units
+        .flat_map(|reply| &mut reply.applied)
+        .filter(|applied| applied.updated == OF_BATCH)
+    {
+        applied.updated = now;
+    }
 }
 
 /// What a batch writes, gathered from its units.
@@ -150,16 +175,12 @@ struct Decided<'u> {
 }
 
 impl Written {
-    fn units(&mut self, store: &Store, known: &Known, units: &[Unit], now: DateTime<Utc>) -> Vec<Reply> {
-        units
-            .iter()
-            .enumerate()
-            .map(|(i, unit)| self.unit(store, known, i, unit, now))
-            .collect()
+    fn units(&mut self, store: &Store, known: &Known, units: &[Unit]) -> Vec<Reply> {
+        units.iter().enumerate().map(|(i, unit)| self.unit(store, known, i, unit)).collect()
     }
 
     /// Decides and prepares one unit. Either all of its operations go into the batch, or none.
-    fn unit(&mut self, store: &Store, known: &Known, unit_index: usize, unit: &Unit, now: DateTime<Utc>) -> Reply {
+    fn unit(&mut self, store: &Store, known: &Known, unit_index: usize, unit: &Unit) -> Reply {
         if unit.ingestion.is_some_and(|id| !known.waiting.contains(&id)) {
             return Some(Err(Outcome::conflict("The operation has ended already")));
         }
@@ -181,30 +202,15 @@ impl Written {
         if decided.touched.meets(&self.touched) {
             return None;
         }
-        Some(self.record(store, known, unit, decided, now))
+        Some(self.record(store, known, unit, decided))
     }
 
-    fn record(
-        &mut self,
-        store: &Store,
-        known: &Known,
-        unit: &Unit,
-        decided: Decided<'_>,
-        now: DateTime<Utc>,
-    ) -> Result<UnitReply, Outcome> {
+    fn record(&mut self, store: &Store, known: &Known, unit: &Unit, decided: Decided<'_>) -> Result<UnitReply, Outcome> {
         let mut applied = Vec::with_capacity(decided.decisions.len());
         let mut members = Vec::new();
         for (decision, prepared) in decided.decisions.into_iter().zip(decided.prepared) {
             let is_unchanged = decision.rids().iter().any(|rid| decided.unchanged.contains(rid));
-            applied.push(record(
-                store,
-                decision,
-                prepared,
-                is_unchanged,
-                now,
-                &mut self.columns,
-                &mut members,
-            ));
+            applied.push(record(store, decision, prepared, is_unchanged, &mut self.columns, &mut members));
         }
         for row in decided.left_behind {
             self.columns.delete(&store.registry(), row);
@@ -233,9 +239,13 @@ impl Written {
     }
 
     /// Returns what is known from now on, if this is committed.
-    async fn store(mut self, store: &Store, conn: &mut PgConnection, now: DateTime<Utc>) -> Result<Learnt, sqlx::Error> {
+    async fn learn(&mut self, store: &Store, conn: &mut PgConnection) -> Result<Learnt, sqlx::Error> {
         let words = vocabulary::learn(&store.vocabulary, conn, &self.columns.words).await?;
         let units = store.units.leave_new(&mut self.columns.units);
+        Ok(Learnt { words, units })
+    }
+
+    async fn store(mut self, store: &Store, conn: &mut PgConnection, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
         if !self.columns.is_empty() {
             self.columns.assign_row_ids(store.row_ids.take(conn, self.columns.inserts()).await?);
             statements::write(conn, &self.columns, now).await?;
@@ -244,8 +254,7 @@ impl Written {
             document_rows::store(store, conn, document, &self.columns.member_ids(&document.members), now).await?;
         }
         document_rows::store_aliases(conn, &self.aliases).await?;
-        ingestion::succeed(conn, &self.ingestions, now).await?;
-        Ok(Learnt { words, units })
+        ingestion::succeed(conn, &self.ingestions, now).await
     }
 }
 
@@ -375,7 +384,6 @@ fn record(
     decision: Decision,
     prepared: Option<Cow<'_, Prepared>>,
     is_unchanged: bool,
-    now: DateTime<Utc>,
     columns: &mut Columns,
     members: &mut Vec<Member>,
 ) -> Applied {
@@ -395,7 +403,7 @@ fn record(
                 type_number: row.type_number,
                 version: row.version + 1,
                 id: row.id,
-                updated: now,
+                updated: OF_BATCH,
                 left: Left::Nothing,
                 deleted,
             }
@@ -407,7 +415,7 @@ fn record(
                 type_number: prepared.type_number,
                 id,
                 version: 1,
-                updated: now,
+                updated: OF_BATCH,
                 left: Left::Text(prepared.kept.clone()),
                 deleted: 0,
             }
@@ -418,10 +426,10 @@ fn record(
                 columns.update(&store.registry(), &row, &prepared);
             }
             let (effect, version, updated) = match (answers_as_new, is_unchanged, row.state()) {
-                (true, ..) => (Effect::Created, 1, now),
+                (true, ..) => (Effect::Created, 1, OF_BATCH),
                 (_, true, _) => (Effect::Unchanged, row.version, row.updated),
-                (_, _, State::Deleted) => (Effect::Created, row.version + 1, now),
-                _ => (Effect::Updated, row.version + 1, now),
+                (_, _, State::Deleted) => (Effect::Created, row.version + 1, OF_BATCH),
+                _ => (Effect::Updated, row.version + 1, OF_BATCH),
             };
             Applied {
                 effect,

@@ -6,12 +6,14 @@
 #[allow(dead_code, reason = "other test programs use the rest")]
 mod support;
 
+mod as_of;
 mod batch;
 mod conditional;
 mod corpus;
 mod crud;
 mod delete;
 mod delivery;
+mod explain;
 mod feed;
 mod history;
 mod hostile_json;

@@ -73,7 +73,7 @@ async fn resource(service: &Service, base: &str, input: &Input<'_>, name: &str) 
     let relative = reference.strip_prefix(base).unwrap_or(reference).trim_start_matches('/');
     let parts: Vec<&str> = relative.split('/').collect();
     let (type_name, reply) = match parts.as_slice() {
-        [type_name, id] if is_id(id) => (type_name, crate::interaction::read::read(service, type_name, id).await?),
+        [type_name, id] if is_id(id) => (type_name, crate::interaction::read::read(service, type_name, id, "").await?),
         [type_name, id, "_history", version] if is_id(id) => (type_name, vread(service, type_name, id, version).await?),
         _ => {
             let text = format!("{name} is [type]/[id] or [type]/[id]/_history/[version] of this server");

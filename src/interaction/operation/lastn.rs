@@ -41,7 +41,7 @@ pub async fn lastn(service: &Service, call: &Call<'_>, input: &Input<'_>) -> Res
         base: call.base,
         now: service.store.clock.now(),
     };
-    let condition = look_up(service, parser.criteria("Observation", &pairs)?).await?;
+    let condition = look_up(service, None, parser.criteria("Observation", &pairs)?).await?;
     let (driver, rest) = service.store.density().driver(&condition);
     let limit = service.limits.page_entries_max;
     let sql = lastn::newest(service.policy, &driver, &rest, max, limit + 1);

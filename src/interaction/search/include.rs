@@ -3,6 +3,7 @@
 use crate::fhir::identity::self_hash;
 use crate::interaction::Service;
 use crate::outcome::Outcome;
+use crate::search::compile::Compiler;
 use crate::search::condition::Condition;
 use crate::search::density::Plan;
 use crate::search::page;
@@ -41,7 +42,8 @@ pub async fn included(service: &Service, query: &Query, matches: &[Found]) -> Re
                 continue;
             };
             let (driver, rest) = service.store.density().driver(&condition);
-            let sql = page::included(service.policy, &driver, &rest, room + 1, row_columns);
+            let compiler = Compiler::new(service.policy, query.as_of);
+            let sql = page::included(compiler, &driver, &rest, room + 1, row_columns);
             let mut rows = read::page(&service.store, Plan::Gather, sql, 0).await?;
             is_cut |= rows.len() > room;
             rows.truncate(room);

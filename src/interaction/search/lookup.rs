@@ -8,16 +8,18 @@ use crate::search::condition::Condition;
 use crate::search::condition::Lookup;
 use crate::store::terminology;
 use crate::store::vocabulary;
+use chrono::DateTime;
+use chrono::Utc;
 
 /// Codes that are looked for as they are; of more only those that some resource has, which says how dense they are.
 const CODES_MIN: usize = 16;
 
 /// The condition with terms in the place of each look-up. Errors: 400 for what is not known here, or stands for too many.
-pub async fn look_up(service: &Service, condition: Condition) -> Result<Condition, Outcome> {
+pub async fn look_up(service: &Service, as_of: Option<DateTime<Utc>>, condition: Condition) -> Result<Condition, Outcome> {
     let max = service.limits.expansion_codes_max;
     let (mut found, mut sum) = (Vec::new(), 0);
     for lookup in condition.lookups() {
-        let (terms, count) = terms(service, lookup).await?;
+        let (terms, count) = terms(service, as_of, lookup).await?;
         sum += count;
         if sum > max {
             let text = format!(
@@ -36,20 +38,20 @@ pub async fn look_up(service: &Service, condition: Condition) -> Result<Conditio
 }
 
 /// The terms, and how many codes or texts there were to look at.
-async fn terms(service: &Service, lookup: &Lookup) -> Result<(Vec<i64>, usize), Outcome> {
+async fn terms(service: &Service, as_of: Option<DateTime<Utc>>, lookup: &Lookup) -> Result<(Vec<i64>, usize), Outcome> {
     let (store, max) = (&service.store, service.limits.expansion_codes_max);
     let terms = match lookup {
         Lookup::Texts { keys, start } => vocabulary::beginning_with(store, keys, start, max).await?,
         Lookup::Uris { keys, below } => vocabulary::below(store, keys, below, max).await?,
-        Lookup::Codes(of) => return codes(service, of).await,
+        Lookup::Codes(of) => return codes(service, as_of, of).await,
     };
     let count = terms.len();
     Ok((terms, count))
 }
 
-async fn codes(service: &Service, of: &CodesOf) -> Result<(Vec<i64>, usize), Outcome> {
+async fn codes(service: &Service, as_of: Option<DateTime<Utc>>, of: &CodesOf) -> Result<(Vec<i64>, usize), Outcome> {
     let max = service.limits.expansion_codes_max;
-    let codes = terminology::codes(&service.store, service.policy, &of.asked, max).await?;
+    let codes = terminology::codes(&service.store, service.policy, as_of, &of.asked, max).await?;
     let (mut terms, plain) = of.terms(&codes);
     // An index that an older version made has codes that the vocabulary lacks.
     if terms.len() > CODES_MIN && service.store.density().is_index_current {

@@ -12,6 +12,7 @@ pub mod subset;
 use crate::fhir::identity::hash;
 use crate::interaction::Reply;
 use crate::interaction::Service;
+use crate::interaction::as_of;
 use crate::interaction::pairs;
 use crate::interaction::search::bundle::bundle;
 use crate::interaction::search::include::included;
@@ -19,7 +20,11 @@ use crate::interaction::search::lookup::look_up;
 use crate::interaction::search::page::Page;
 use crate::interaction::search::page::matches;
 use crate::interaction::search::page::matches_of_types;
+use crate::outcome::Category;
+use crate::outcome::Issue;
 use crate::outcome::Outcome;
+use crate::outcome::Severity;
+use crate::outcome::operation_outcome;
 use crate::search::condition::Condition;
 use crate::search::named;
 use crate::search::parameters::Registry;
@@ -29,6 +34,8 @@ use crate::search::parse::Parser;
 use crate::search::parse::Query;
 use crate::search::parse::Summary;
 use crate::search::parse::Total;
+use crate::store::explain;
+use crate::store::explain::Explained;
 use crate::store::read;
 
 /// What is searched.
@@ -73,25 +80,55 @@ pub async fn search(service: &Service, base: &str, scope: Scope<'_>, query: &str
         pairs = named::expand(&service.limits.named_queries, &of.name, &pairs)?;
     }
     let mut queries = parser.queries(&types, &pairs)?;
+    if queries[0].is_explained && !service.limits.explain_allowed {
+        let text = "_explain is not granted here: search.explain_allowed is off";
+        return Err(Outcome::new(Category::Forbidden, "forbidden", text));
+    }
+    if let Some(before) = queries[0].as_of {
+        as_of::check_searchable(service, before).await?;
+    }
     for query in &mut queries {
         if let Scope::Compartment { code, id, .. } = scope {
             let within = compartment::condition(&registry, &query.type_name, code, id)?;
             query.condition = Condition::All(vec![std::mem::replace(&mut query.condition, Condition::nothing()), within]);
         }
         query.used.extend(of_type.iter().cloned());
-        query.condition = look_up(service, std::mem::replace(&mut query.condition, Condition::nothing())).await?;
+        query.condition = look_up(service, query.as_of, std::mem::replace(&mut query.condition, Condition::nothing())).await?;
     }
     let path = scope.path();
-    let total = total(service, &queries).await?;
+    match queries[0].is_explained {
+        true => explain(service, base, &path, &queries).await,
+        false => answer(service, base, &path, &queries).await,
+    }
+}
+
+async fn answer(service: &Service, base: &str, path: &str, queries: &[Query]) -> Result<Reply, Outcome> {
+    let total = total(service, queries).await?;
     let first = &queries[0];
     let fetched = match first.summary == Summary::Count || first.count == 0 {
         true => Page::default(),
-        false if sorted::is_needed(first) => sorted::matches(service, first, &path).await?,
-        false if queries.len() == 1 => matches(service, first, &path).await?,
-        false => matches_of_types(service, &queries, &path).await?,
+        false if sorted::is_needed(first) => sorted::matches(service, first, path).await?,
+        false if queries.len() == 1 => matches(service, first, path).await?,
+        false => matches_of_types(service, queries, path).await?,
     };
     let (included, is_cut) = included(service, first, &fetched.found).await?;
-    bundle(service, base, &path, first, total, fetched, included, is_cut)
+    bundle(service, base, path, first, total, fetched, included, is_cut)
+}
+
+/// The search is carried out, and its statements are answered in place of its matches.
+async fn explain(service: &Service, base: &str, path: &str, queries: &[Query]) -> Result<Reply, Outcome> {
+    let (store, asked) = service.store.noting();
+    let service = Service { store, ..service.clone() };
+    answer(&service, base, path, queries).await?;
+    let explained = explain::explain(&service.store, &asked).await?;
+    let issue = |explained: Explained| Issue {
+        severity: Severity::Information,
+        code: "informational",
+        expression: String::new(),
+        text: format!("{}\n\n{}", explained.statement, explained.plan),
+    };
+    let issues: Vec<Issue> = explained.into_iter().map(issue).collect();
+    Ok(Reply::with_body(operation_outcome(&issues)))
 }
 
 /// The types to search: at least one. Of a scope without end those that the repository has resources of.
@@ -147,8 +184,10 @@ async fn total(service: &Service, queries: &[Query]) -> Result<Option<i64>, Outc
     let mut sum = 0;
     for query in queries {
         sum += match (summary, total) {
-            (Summary::Count, _) | (_, Total::Accurate) => read::count(&service.store, service.policy, &query.condition).await?,
-            _ => read::estimate(&service.store, service.policy, &query.condition).await?,
+            (Summary::Count, _) | (_, Total::Accurate) => {
+                read::count(&service.store, service.policy, query.as_of, &query.condition).await?
+            }
+            _ => read::estimate(&service.store, service.policy, query.as_of, &query.condition).await?,
         };
     }
     Ok(Some(sum))

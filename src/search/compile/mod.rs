@@ -7,11 +7,16 @@
 pub mod near;
 pub mod quantity;
 pub mod range;
+pub mod source;
 
 use crate::policy::Policy;
+use crate::search::compile::source::DATES;
+use crate::search::compile::source::STRINGS;
 use crate::search::condition::Condition;
 use crate::search::sql::Arg;
 use crate::search::sql::Sql;
+use chrono::DateTime;
+use chrono::Utc;
 
 /// Rows wider than this have an index of their own, so that a range condition on the beginning of the others stays exact. Microseconds.
 pub const WIDE: i64 = 31_622_400_000_000;
@@ -27,15 +32,22 @@ pub struct Compiler {
     aliases: usize,
     /// Conditions are asked of rows that are there: what they look for is read once, not once for each row.
     is_asking: bool,
+    /// As of an instant: the first that is not looked at.
+    before: Option<DateTime<Utc>>,
+    /// The statement is planned once for all values.
+    is_fenced: bool,
 }
 
 impl Compiler {
-    pub fn new(policy: Policy) -> Compiler {
+    /// `before`: of resources as they were, the first instant that is not looked at; `None`: as they are.
+    pub fn new(policy: Policy, before: Option<DateTime<Utc>>) -> Compiler {
         Compiler {
             sql: Sql::default(),
             policy,
             aliases: 0,
             is_asking: false,
+            before,
+            is_fenced: false,
         }
     }
 
@@ -55,6 +67,7 @@ impl Compiler {
 
     /// The same beside rows that `narrow` may name: `beside` is `name cross join lateral `, or empty.
     pub fn fenced_beside(&mut self, beside: &str, alias: &str, driver: &Condition, narrow: impl Fn(&mut Sql, &str), rest: &Condition) {
+        self.is_fenced = true;
         let inner = self.upcoming_alias();
         self.sql.push(&format!(" from {beside}(select {inner}.*"));
         self.resource(driver);
@@ -77,8 +90,9 @@ impl Compiler {
     }
 
     fn filter(&mut self, alias: &str, condition: &Condition) {
-        let predicate = self.policy.predicate(alias);
-        self.sql.push(" where ").push(&predicate).push(" and ");
+        self.sql.push(" where ");
+        self.push_policy(alias);
+        self.sql.push(" and ");
         self.condition(alias, condition);
     }
 
@@ -94,16 +108,12 @@ impl Compiler {
             }
             Condition::Terms(terms) => self.terms(alias, terms),
             Condition::Lookup(_) => unreachable!("what is looked up is terms before it is compiled"),
-            Condition::Ids(hashes) => {
-                self.sql
-                    .push(alias)
-                    .push(".self_hash = any(")
-                    .bind(Arg::Ints(hashes.clone()))
-                    .push(")");
-            }
+            Condition::Ids(hashes) => self.push_hash(alias, |compiler| {
+                compiler.sql.push("= any(").bind(Arg::Ints(hashes.clone())).push(")");
+            }),
             Condition::PrimaryDate(number, prefix, range) => self.primary_date(alias, *number, *prefix, *range),
             Condition::Date(keys, prefix, range) => {
-                self.side_table(alias, "date_index", keys);
+                self.side_table(alias, DATES, keys);
                 self.date("low", "high", *prefix, *range);
                 self.sql.push(")");
             }
@@ -112,7 +122,7 @@ impl Compiler {
             Condition::Near(near) => self.near(alias, near),
             Condition::NumberPair(keys, numbers) => self.number_pair(alias, keys, numbers.0, numbers.1),
             Condition::StringStart(keys, text) => {
-                self.side_table(alias, "string_index", keys);
+                self.side_table(alias, STRINGS, keys);
                 // A range, which is planned without knowing the text; U+10FFFF is the last character of the order by bytes.
                 self.sql.push("value >= ").bind(Arg::Text(text.clone()));
                 self.sql
@@ -121,16 +131,16 @@ impl Compiler {
                     .push(")");
             }
             Condition::StringEquals(keys, text) => {
-                self.side_table(alias, "string_index", keys);
+                self.side_table(alias, STRINGS, keys);
                 self.sql.push("value = ").bind(Arg::Text(text.clone())).push(")");
             }
             Condition::StringEnd(keys, text) => {
-                self.side_table(alias, "string_index", keys);
+                self.side_table(alias, STRINGS, keys);
                 self.sql.push("value in (select value from string_value where value like ");
                 self.sql.bind(Arg::Text(format!("%{}", escape_like(text)))).push("))");
             }
             Condition::StringPart(keys, text) => {
-                self.side_table(alias, "string_index", keys);
+                self.side_table(alias, STRINGS, keys);
                 self.sql.push("value in (select value from string_value where value like ");
                 self.sql.bind(Arg::Text(format!("%{}%", escape_like(text)))).push("))");
             }
@@ -207,16 +217,6 @@ impl Compiler {
         self.sql.push(")");
     }
 
-    /// `rid in (select rid from table where key = $n and `, left open.
-    fn side_table(&mut self, alias: &str, table: &str, keys: &[i32]) {
-        self.sql
-            .push(alias)
-            .push(".rid in (select rid from ")
-            .push(table)
-            .push(" where key = any(");
-        self.sql.bind(Arg::Keys(keys.to_vec())).push(") and ");
-    }
-
     fn chain(&mut self, alias: &str, salts: &[i64], inner: &Condition) {
         let target = self.upcoming_alias();
         self.sql
@@ -235,16 +235,15 @@ impl Compiler {
         // `is true` keeps the planner from making a join of it, which without hash joins compares every row with every other.
         let is_asking = self.is_asking;
         self.sql.push(if is_asking { "(" } else { "" });
-        self.sql
-            .push(alias)
-            .push(".self_hash in (select unnest(")
-            .push(&source)
-            .push(".terms[1:")
-            .push(&source);
-        self.sql.push(".reference_terms]) # ");
-        let and = self.salts(salts);
-        self.resource_and(and, inner);
-        self.sql.push(if is_asking { ")) is true" } else { ")" });
+        self.push_hash(alias, |compiler| {
+            compiler
+                .sql
+                .push(&format!("in (select unnest({source}.terms[1:{source}.reference_terms]) # "));
+            let and = compiler.salts(salts);
+            compiler.resource_and(and, inner);
+            compiler.sql.push(")");
+        });
+        self.sql.push(if is_asking { ") is true" } else { "" });
     }
 
     /// Writes the salt to XOR with; several need a row source of their own beside the resource.
@@ -263,7 +262,7 @@ impl Compiler {
 
     fn resource_and(&mut self, salts: Option<Vec<i64>>, condition: &Condition) {
         let alias = self.next_alias();
-        self.sql.push(" from resource ").push(&alias);
+        self.push_source(&alias);
         if let Some(salts) = salts {
             self.sql.push(" cross join unnest(").bind(Arg::Ints(salts)).push(") salt");
         }
@@ -288,7 +287,7 @@ mod tests {
     use super::*;
 
     fn check(condition: Condition, text: &str, args: Vec<Arg>) {
-        let mut compiler = Compiler::new(Policy::NotWithdrawn);
+        let mut compiler = Compiler::new(Policy::NotWithdrawn, None);
         compiler.resource(&condition);
         assert_eq!(
             compiler.sql,
@@ -317,7 +316,7 @@ mod tests {
         check(
             Condition::Chain(vec![7], Box::new(Condition::StringStart(vec![5], "ro_ssi".into()))),
             " from resource r0 where r0.state = 0 and r0.terms && (select array_agg(r1.self_hash # $1) from resource r1 where r1.state = 0 \
-             and r1.rid in (select rid from string_index where key = any($2) and value >= $3 and value < $4))",
+             and r1.rid in (select s.rid from string_index s where s.key = any($2) and value >= $3 and value < $4))",
             vec![
                 Arg::Int(7),
                 Arg::Keys(vec![5]),
@@ -345,7 +344,7 @@ mod tests {
             " from resource r0 where r0.state = 0 and (r0.terms && $1 or r0.terms && $2)",
             vec![Arg::Ints(terms[..64].to_vec()), Arg::Ints(terms[64..].to_vec())],
         );
-        let mut compiler = Compiler::new(Policy::NotWithdrawn);
+        let mut compiler = Compiler::new(Policy::NotWithdrawn, None);
         compiler.fenced("m", &Condition::Ids(vec![1]), |_, _| {}, &Condition::Terms(terms.clone()));
         assert!(
             compiler
@@ -353,7 +352,7 @@ mod tests {
                 .text
                 .ends_with(" offset 0) m where exists (select from unnest(m.terms) term where (term in (select unnest($2))) is true)")
         );
-        let mut compiler = Compiler::new(Policy::NotWithdrawn);
+        let mut compiler = Compiler::new(Policy::NotWithdrawn, None);
         compiler.resource(&Condition::Terms((0..100_000).collect()));
         assert_eq!(compiler.sql.args.len(), SCANS_MAX);
     }

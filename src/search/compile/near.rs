@@ -2,6 +2,7 @@
 //! Spec: <https://hl7.org/fhir/R4/location.html#search>.
 
 use crate::search::compile::Compiler;
+use crate::search::compile::source::POSITIONS;
 use crate::search::condition::Near;
 use crate::search::sql::Arg;
 
@@ -12,13 +13,13 @@ const MARGIN: f64 = 1e-9;
 
 impl Compiler {
     pub(super) fn near(&mut self, alias: &str, near: &Near) {
-        self.sql.push(alias).push(".rid in (");
+        self.open_rows(alias);
         for (i, (west, east)) in meridians(near).into_iter().enumerate() {
             let (south, north) = parallels(near);
             self.sql.push(if i > 0 { " union all " } else { "" });
-            self.sql
-                .push("select p.rid from position p where p.at <@ box(point(")
-                .bind(Arg::Float(west));
+            self.push_rows_of("p");
+            self.push_side(POSITIONS);
+            self.sql.push(" p where p.at <@ box(point(").bind(Arg::Float(west));
             self.sql.push(", ").bind(Arg::Float(south)).push("), point(").bind(Arg::Float(east));
             self.sql.push(", ").bind(Arg::Float(north)).push(")) and ");
             self.sql.push(&format!("2 * {RADIUS} * asin(least(1, sqrt(sin(radians(p.at[1] - "));

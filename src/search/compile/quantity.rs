@@ -4,6 +4,7 @@
 //! are few and have an index of their own (migration 0014).
 
 use crate::search::compile::Compiler;
+use crate::search::compile::source::QUANTITIES;
 use crate::search::condition::Comparison;
 use crate::search::condition::Prefix;
 use crate::search::condition::QuantityCondition;
@@ -56,9 +57,10 @@ const PLACES: &str = "1.0000000000000000000000000000000000000000";
 
 impl Compiler {
     pub(super) fn quantity(&mut self, alias: &str, quantity: &QuantityCondition) {
-        self.sql.push(alias).push(".rid in (");
+        self.open_rows(alias);
         for (i, range) in ranges(quantity.comparison.prefix).iter().enumerate() {
-            self.sql.push(if i > 0 { " union all " } else { "" }).push("select q.rid from ");
+            self.sql.push(if i > 0 { " union all " } else { "" });
+            self.push_rows_of("q");
             let measure = match &quantity.unit {
                 Unit::Measured(hash, measure) => {
                     self.measuring(*hash, measure);
@@ -66,8 +68,9 @@ impl Compiler {
                 }
                 _ => None,
             };
+            self.push_side(QUANTITIES);
             self.sql
-                .push("quantity_index q where q.key = any(")
+                .push(" q where q.key = any(")
                 .bind(Arg::Keys(quantity.keys.clone()))
                 .push(")");
             if let Some(joint) = &quantity.joint {
@@ -86,10 +89,10 @@ impl Compiler {
 
     /// Both numbers stand in one row: the first as its lower end, the second as its upper.
     pub(super) fn number_pair(&mut self, alias: &str, keys: &[i32], first: Comparison, second: Comparison) {
-        self.sql
-            .push(alias)
-            .push(".rid in (select q.rid from quantity_index q where q.key = any(");
-        self.sql.bind(Arg::Keys(keys.to_vec())).push(")");
+        self.open_rows(alias);
+        self.push_rows_of("q");
+        self.push_side(QUANTITIES);
+        self.sql.push(" q where q.key = any(").bind(Arg::Keys(keys.to_vec())).push(")");
         for (column, comparison) in [("low", first), ("high", second)] {
             let (from, to) = (comparison.from.to_f64(), comparison.to.to_f64());
             let parts: &[(&str, f64)] = match comparison.prefix {

@@ -38,6 +38,10 @@ pub struct Limits {
     pub expansion_codes_max: usize,
     pub total_default: Total,
     pub named_queries: Vec<NamedQuery>,
+    /// What `_asOf` names must lie back so long.
+    pub as_of_age_min_ms: u32,
+    /// Whether `_explain` is answered.
+    pub explain_allowed: bool,
     /// What a reference to this server begins with, without the final slash.
     pub base_url: String,
 }
@@ -119,6 +123,10 @@ pub struct Query {
     pub elements: Vec<String>,
     pub includes: Vec<Include>,
     pub cursor: Option<String>,
+    /// `_asOf`: the first instant that is not looked at.
+    pub as_of: Option<DateTime<Utc>>,
+    /// `_explain`: the statements are asked for, not the matches.
+    pub is_explained: bool,
     /// The parameters that took part, for the `self` link.
     pub used: Vec<(String, String)>,
     /// Lenient handling: what was left out, as texts.
@@ -134,6 +142,9 @@ pub struct Parser<'a> {
     pub now: DateTime<Utc>,
 }
 
+/// The instant that a read or a search looks back to (docs/adr/0010-time-travel.md).
+pub const AS_OF: &str = "_asOf";
+
 /// Parameters that shape the answer and may stand in any search.
 const RESULT_PARAMETERS: &[&str] = &[
     "_sort",
@@ -146,6 +157,8 @@ const RESULT_PARAMETERS: &[&str] = &[
     "_cursor",
     "_format",
     "_pretty",
+    AS_OF,
+    "_explain",
     "_include:iterate",
     "_revinclude:iterate",
 ];
@@ -174,7 +187,7 @@ impl Parser<'_> {
                 false => self.search_parameters(types, &mut queries, &mut conditions, name, text),
             };
             match read {
-                Ok(()) if name == "_cursor" => {}
+                Ok(()) if name == "_cursor" || name == "_explain" => {}
                 Ok(()) => queries.iter_mut().for_each(|query| query.used.push((name.clone(), text.clone()))),
                 Err(outcome) if self.handling == Handling::Lenient && outcome.issues.iter().all(|i| i.code == "not-supported") => {
                     queries.iter_mut().for_each(|query| query.ignored.push(outcome.summary()));
@@ -207,6 +220,8 @@ impl Parser<'_> {
             elements: Vec::new(),
             includes: Vec::new(),
             cursor: None,
+            as_of: None,
+            is_explained: false,
             used: Vec::new(),
             ignored: Vec::new(),
         }

@@ -1,9 +1,11 @@
 //! Parameters that shape the answer. Spec: <https://hl7.org/fhir/R4/search.html#return>.
 
+use crate::fhir::datetime;
 use crate::fhir::definitions::model::SearchParameterKind;
 use crate::outcome::Outcome;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::TypeParameters;
+use crate::search::parse::AS_OF;
 use crate::search::parse::Include;
 use crate::search::parse::Link;
 use crate::search::parse::Parser;
@@ -13,6 +15,8 @@ use crate::search::parse::SortKey;
 use crate::search::parse::Summary;
 use crate::search::parse::Total;
 use crate::search::value::shown;
+use chrono::DateTime;
+use chrono::Utc;
 
 impl Parser<'_> {
     /// Reads a result parameter into the query of each type, or into none.
@@ -69,6 +73,15 @@ impl Parser<'_> {
             }
             "_elements" => query.elements = text.split(',').map(|e| e.trim().to_owned()).filter(|e| !e.is_empty()).collect(),
             "_format" | "_pretty" => {}
+            AS_OF if query.as_of.is_some() => return Err(Outcome::invalid("_asOf stands once")),
+            AS_OF => query.as_of = Some(as_of(text)?),
+            "_explain" => {
+                query.is_explained = match text {
+                    "true" => true,
+                    "false" => false,
+                    _ => return Err(Outcome::invalid("_explain is true or false")),
+                }
+            }
             _ => {
                 let is_reverse = name.starts_with("_revinclude");
                 query
@@ -170,6 +183,15 @@ fn link(source: &TypeParameters, parameter: &Parameter) -> Link {
         targets: parameter.targets.clone(),
         salts: parameter.salts.clone(),
     }
+}
+
+/// The first instant that is not looked at: what is committed in the millisecond, second or day that `_asOf` names is.
+/// Errors: 400 for what is no instant or date.
+pub fn as_of(text: &str) -> Result<DateTime<Utc>, Outcome> {
+    let high = datetime::range(text).map(|range| range.high);
+    high.and_then(DateTime::from_timestamp_micros).ok_or_else(|| {
+        Outcome::invalid("_asOf is an instant, YYYY-MM-DDThh:mm:ss+zz:zz, or a date: then it is the end of that day, month or year")
+    })
 }
 
 fn sort_key(parameter: &Parameter) -> Result<SortKey, Outcome> {
