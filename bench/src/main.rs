@@ -43,6 +43,9 @@ enum Job {
     },
     /// Imports a population into a server and measures each operation; prints Markdown, and exits with 1 if any answer was wrong.
     Run(Box<RunArguments>),
+    /// Imports a population, updates it, and measures searches as of now and as of an instant in the middle; prints Markdown, and exits with 1 if any
+    /// answer was wrong.
+    AsOf(Box<RunArguments>),
     /// Sets reports of several servers against each other; prints Markdown.
     Compare {
         /// NAME=FILE of each, ours first; the files are those of run --out.
@@ -117,6 +120,7 @@ fn main() -> ExitCode {
     let outcome = match Command::parse().job {
         Job::Population { patients, seed, out } => write_population(patients, seed, &out),
         Job::Run(arguments) => run(*arguments),
+        Job::AsOf(arguments) => look_back(*arguments),
         Job::Compare { reports } => {
             print!("{}", compare::markdown(&reports));
             Ok(ExitCode::SUCCESS)
@@ -143,7 +147,23 @@ fn show_growth(plot: &Path, reports: &[PathBuf]) -> Result<ExitCode, Box<dyn Err
     Ok(ExitCode::SUCCESS)
 }
 
-fn run(arguments: RunArguments) -> Result<ExitCode, Box<dyn Error>> {
+fn look_back(arguments: RunArguments) -> Result<ExitCode, Box<dyn Error>> {
+    let report = load::as_of::run(&plan(arguments)?);
+    print!("{}", report.markdown());
+    Ok(ExitCode::from(u8::from(report.wrong() > 0)))
+}
+
+fn run(mut arguments: RunArguments) -> Result<ExitCode, Box<dyn Error>> {
+    let out = arguments.out.take();
+    let report = load::run(&plan(arguments)?);
+    if let Some(path) = &out {
+        fs::write(path, serde_json::to_vec_pretty(&report)?)?;
+    }
+    print!("{}", report.markdown());
+    Ok(ExitCode::from(u8::from(report.wrong() > 0)))
+}
+
+fn plan(arguments: RunArguments) -> Result<Plan, Box<dyn Error>> {
     let population = Population { seed: arguments.seed };
     let source = match &arguments.bundles {
         Some(folder) => Source::files(folder)?,
@@ -153,7 +173,7 @@ fn run(arguments: RunArguments) -> Result<ExitCode, Box<dyn Error>> {
         .patients
         .unwrap_or(arguments.resources_target.div_ceil(RESOURCES_PER_PATIENT));
     let bundles = source.count().unwrap_or(patients);
-    let report = load::run(&Plan {
+    Ok(Plan {
         bench: Bench {
             base: BaseUrl::parse(&arguments.base_url)?,
             processes: Processes {
@@ -173,10 +193,5 @@ fn run(arguments: RunArguments) -> Result<ExitCode, Box<dyn Error>> {
             psql: arguments.psql,
             url: arguments.database_url,
         },
-    });
-    if let Some(path) = &arguments.out {
-        fs::write(path, serde_json::to_vec_pretty(&report)?)?;
-    }
-    print!("{}", report.markdown());
-    Ok(ExitCode::from(u8::from(report.wrong() > 0)))
+    })
 }

@@ -3,6 +3,7 @@
 //! Method: `/proc` before and after each run; every answer checked against what was loaded; writes are charged with what they leave
 //! behind. Rows that only read are given requests made in advance, so that the load costs little while it measures.
 
+pub mod as_of;
 pub mod closed_loop;
 pub mod expect;
 pub mod index;
@@ -93,12 +94,7 @@ pub fn run(plan: &Plan) -> Report {
     let processes = plan.bench.processes;
     let memory_idle_kb = processes.server_memory_kb().map(|memory| memory.0);
     let disk_empty = plan.database.disk_bytes();
-    let mut session = Session {
-        plan,
-        index: Index::default(),
-        rng: Rng::new(plan.population.seed, u64::MAX),
-        created: 0,
-    };
+    let mut session = Session::new(plan);
     let import = session.import();
     let disk_full = plan.database.disk_bytes();
     let stored = session.index.count;
@@ -136,7 +132,16 @@ fn per(bytes: Option<u64>, resources: u64) -> Option<f64> {
     bytes.filter(|_| resources > 0).map(|bytes| bytes as f64 / resources as f64)
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    fn new(plan: &'a Plan) -> Session<'a> {
+        Session {
+            plan,
+            index: Index::default(),
+            rng: Rng::new(plan.population.seed, u64::MAX),
+            created: 0,
+        }
+    }
+
     fn import(&mut self) -> RowReport {
         let plan = self.plan;
         let index = Mutex::new(std::mem::take(&mut self.index));
@@ -210,9 +215,14 @@ impl Session<'_> {
                 self.created += writes as u64;
                 source.plan(row, writes, &mut self.rng)
             }
-            Row::Update => self.plan_updates(writes),
+            Row::Update => self.plan_updates(writes, 12.5),
             _ => query::plan_reads(row, &self.index, &mut self.rng),
         }
+    }
+
+    /// Sends each of these updates once.
+    fn send_updates(&self, updates: &[Query]) -> Run {
+        closed_loop::run_queries(&self.plan.bench, Row::Update.clients(), updates, updates.len(), true)
     }
 
     /// Tells the index what a run wrote.
@@ -232,13 +242,13 @@ impl Session<'_> {
     }
 
     /// Reads Observations and prepares each with another value; every id comes once.
-    fn plan_updates(&self, count: usize) -> Vec<Query> {
+    fn plan_updates(&self, count: usize, value: f64) -> Vec<Query> {
         let mut connection = Connection::new(self.plan.bench.base.clone());
         let change = |id: &String| {
             let path = format!("Observation/{id}");
             let response = connection.send(&Request::get(path.clone())).ok()?;
             let mut resource: Value = serde_json::from_slice(response.body).ok()?;
-            *resource.pointer_mut("/valueQuantity/value")? = serde_json::json!(12.5);
+            *resource.pointer_mut("/valueQuantity/value")? = serde_json::json!(value);
             resource["status"] = serde_json::json!("amended");
             let request = Request::send("PUT", path, resource.to_string().into_bytes());
             Some(Query::new(request, Expect::Updated))
