@@ -118,6 +118,25 @@ impl Density {
         }
     }
 
+    /// A condition that the planner would be asked about, in two: the one on a quantity that stands in it, and the others.
+    pub fn split_quantity(condition: &Condition) -> Option<(Condition, Condition)> {
+        let Condition::All(conditions) = condition else { return None };
+        let place = conditions.iter().position(|c| matches!(c, Condition::Quantity(_)))?;
+        let others = conditions.iter().enumerate().filter(|(i, _)| *i != place).map(|(_, c)| c.clone());
+        Some((conditions[place].clone(), Condition::All(others.collect())))
+    }
+
+    /// Rows of a quantity up to which they are gathered, for a page of this size: beyond that it costs less to look at all rows in order until the
+    /// page is full.
+    pub fn quantity_rows_max(&self, page: usize) -> usize {
+        ((self.rows * page as f64 / 4.0).sqrt() as usize).clamp(GATHER_ROWS_MAX as usize, 20_000)
+    }
+
+    /// Rows to look at in order for a page, if at least so many satisfy the condition: some times as many as if they were spread evenly.
+    pub fn rows_to_walk(&self, page: usize, matches: usize) -> usize {
+        (4.0 * page as f64 * self.rows / matches.max(1) as f64) as usize + 1_000
+    }
+
     fn rows_of_term(&self, term: i64) -> f64 {
         self.terms.get(&term).map_or(UNLISTED_ROWS, |share| f64::from(*share) * self.rows)
     }

@@ -97,6 +97,37 @@ impl PageRead<'_> {
         compiler.sql
     }
 
+    /// The same among the first rows of the order alone, at most so many: whoever finds less than a page there must look further. `None` if no index
+    /// gives the order.
+    pub fn sql_among_first(&self, rows: usize, columns: impl Fn(&str) -> String) -> Option<Sql> {
+        let column = match (self.part, self.query.sort.as_slice()) {
+            (Part::All, []) => "rid",
+            (Part::WithDate, [only]) if only.is_descending => "date_low",
+            _ => return None,
+        };
+        let after = match (self.after, self.part) {
+            (Some(cursor), Part::All) => Some(cursor.rid),
+            (cursor, _) => cursor.and_then(|cursor| cursor.keys.first()?.as_deref()?.parse().ok()),
+        };
+        let mut compiler = Compiler::new(self.policy, None);
+        let nothing = Condition::All(Vec::new());
+        let narrow = |sql: &mut Sql, alias: &str| {
+            sql.push(&format!(
+                " and {alias}.type = {} and {alias}.{column} is not null",
+                self.query.number
+            ));
+            if let Some(after) = after {
+                sql.push(&format!(" and {alias}.{column} <= ")).bind(Arg::Int(after));
+            }
+            // Equal dates are cut in the order of the page.
+            sql.push(&format!(" order by {alias}.{column} desc, {alias}.rid desc limit {rows}"));
+        };
+        let (alias, keys) = self.fenced(&mut compiler, "", &columns, &nothing, narrow, &self.query.condition);
+        push_order(&mut compiler.sql, &keys, &alias, self.part);
+        self.push_limit(&mut compiler.sql);
+        Some(compiler.sql)
+    }
+
     /// The newest of a code that is too dense to gather. Rows whose first code it is come in order from the index of first codes and dates; those
     /// that have it as a further code, and those that begin before a date and end after it, are few and gathered. The latter come after all that
     /// begins on the date or later: `ends_at` leaves them out, for a first look.

@@ -233,6 +233,20 @@ pub async fn count(store: &Store, policy: Policy, as_of: Option<DateTime<Utc>>, 
     rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(database_error)
 }
 
+/// How many rows of the index a condition on a quantity has, up to a limit.
+pub async fn count_quantity(store: &Store, condition: &Condition, limit: usize) -> Result<usize, Outcome> {
+    let Condition::Quantity(quantity) = condition else {
+        return Ok(limit);
+    };
+    let mut compiler = Compiler::new(Policy::NotWithdrawn, None);
+    compiler.count_quantity(quantity, limit);
+    let mut conn = store.pools.of(Plan::Walk).lend().await.map_err(database_error)?;
+    let rows = run(&mut conn, compiler.sql).await.map_err(database_error)?;
+    conn.done();
+    let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(database_error)?;
+    Ok(count as usize)
+}
+
 /// What the planner expects the count to be.
 pub async fn estimate(store: &Store, policy: Policy, as_of: Option<DateTime<Utc>>, condition: &Condition) -> Result<i64, Outcome> {
     let mut compiler = Compiler::new(policy, as_of);

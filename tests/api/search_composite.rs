@@ -1,7 +1,9 @@
 //! Composites: values of one element. Spec: <https://hl7.org/fhir/R4/search.html#composite>,
 //! <https://hl7.org/fhir/R4/observation.html#search>.
 
+use crate::support::server::ids_of;
 use crate::support::world::World;
+use crate::support::world::unique;
 use serde_json::Value;
 use serde_json::json;
 
@@ -271,4 +273,38 @@ fn composites_have_no_modifiers_and_all_of_their_parts() {
     ] {
         server.get(&format!("/Observation?{search}")).refused(400);
     }
+}
+
+/// More values than are gathered, so that pages are read from the rows in order; the newest do not match, so that the first look finds nothing.
+#[test]
+fn pages_of_many_values_are_whole_and_in_order() {
+    let world = World::new();
+    let code = unique();
+    let day = chrono::NaiveDate::from_ymd_opt(2000, 1, 1).unwrap();
+    let resource = |i: usize| {
+        let value = if i < 2_100 { 150.0 } else { 90.0 };
+        // Twenty of a day, in the order of their ids.
+        let day = day + chrono::Days::new(i as u64 / 20);
+        json!({"resourceType": "Observation", "id": format!("{code}-{i:05}"), "status": "final", "code": concept(&format!("urn:l|{code}")),
+            "effectiveDateTime": day.to_string(), "valueQuantity": quantity(value, "mm[Hg]")})
+    };
+    for first in (0..3_300).step_by(300) {
+        let entry = |i: usize| json!({"resource": resource(i), "request": {"method": "PUT", "url": format!("Observation/{code}-{i:05}")}});
+        world
+            .server
+            .bundle("transaction", (first..first + 300).map(entry).collect())
+            .expect(200);
+    }
+    let expected: Vec<String> = (0..2_100).rev().map(|i| format!("{code}-{i:05}")).collect();
+    for sort in ["", "&_sort=-date"] {
+        for search in ["code-value-quantity=urn:l|", "combo-code-value-quantity="] {
+            let search = format!("/Observation?{search}{code}$gt140&_count=300{sort}");
+            assert!(ids_of(&world.server.pages(&search)) == expected, "{search}");
+        }
+    }
+    // Beside another condition, and where the newest match.
+    let search = format!("/Observation?code-value-quantity={code}$lt100&date=ge2000-05&_count=100");
+    let expected: Vec<String> = (2_420..3_300).rev().map(|i| format!("{code}-{i:05}")).collect();
+    assert!(ids_of(&world.server.pages(&search)) == expected, "{search}");
+    assert_eq!(world.server.count(&format!("Observation?code-value-quantity={code}$gt140")), 2_100);
 }

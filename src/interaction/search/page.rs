@@ -5,6 +5,7 @@ use crate::interaction::search::fingerprint;
 use crate::outcome::Outcome;
 use crate::search::cursor::Cursor;
 use crate::search::cursor::Place;
+use crate::search::density::Density;
 use crate::search::density::Plan;
 use crate::search::page;
 use crate::search::page::PageRead;
@@ -12,6 +13,7 @@ use crate::search::page::Part;
 use crate::search::parse::Query;
 use crate::search::parse::Sort;
 use crate::search::parse::SortKey;
+use crate::search::sql::Sql;
 use crate::search::types;
 use crate::store::read;
 use crate::store::read::Found;
@@ -180,7 +182,44 @@ pub async fn read_page(service: &Service, page: &PageRead<'_>) -> Result<Vec<Fou
             let (driver, rest) = density.driver(&query.condition);
             (Plan::Gather, page.sql_to_gather(&driver, &rest, row_columns))
         }
-        (None, Plan::Walk) => (Plan::Walk, page.sql_to_walk(row_columns)),
+        (None, Plan::Walk) => match quantity_page(service, page).await? {
+            Quantities::Found(found) => return Ok(found),
+            Quantities::Few(sql) => (Plan::Gather, sql),
+            Quantities::Unknown => (Plan::Walk, page.sql_to_walk(row_columns)),
+        },
     };
     read::page(&service.store, plan, sql, page.sort().len()).await
+}
+
+/// How a page of a search by quantity is read.
+enum Quantities {
+    /// It was.
+    Found(Vec<Found>),
+    /// By this statement: few resources have such a value.
+    Few(Sql),
+    Unknown,
+}
+
+/// The statistics do not tell how many resources have a value in a range, so the index is asked, up to a limit. Few are gathered; of many, a page is
+/// full after some rows in order, unless the values lie elsewhere in it.
+async fn quantity_page(service: &Service, page: &PageRead<'_>) -> Result<Quantities, Outcome> {
+    // What was is not counted: superseded versions have tables of their own.
+    let split = Density::split_quantity(&page.query.condition).filter(|_| page.query.as_of.is_none());
+    let Some((quantity, rest)) = split else {
+        return Ok(Quantities::Unknown);
+    };
+    let density = service.store.density();
+    let max = density.quantity_rows_max(page.limit);
+    let rows = read::count_quantity(&service.store, &quantity, max + 1).await?;
+    if rows <= max {
+        return Ok(Quantities::Few(page.sql_to_gather(&quantity, &rest, row_columns)));
+    }
+    let Some(sql) = page.sql_among_first(density.rows_to_walk(page.limit, rows), row_columns) else {
+        return Ok(Quantities::Unknown);
+    };
+    let found = read::page(&service.store, Plan::Walk, sql, page.sort().len()).await?;
+    Ok(match found.len() == page.limit {
+        true => Quantities::Found(found),
+        false => Quantities::Unknown,
+    })
 }

@@ -36,6 +36,8 @@ pub struct Compiler {
     before: Option<DateTime<Utc>>,
     /// The statement is planned once for all values.
     is_fenced: bool,
+    /// The same, of rows of the alias itself and not of what they refer to.
+    is_asking_row: bool,
 }
 
 impl Compiler {
@@ -48,6 +50,7 @@ impl Compiler {
             is_asking: false,
             before,
             is_fenced: false,
+            is_asking_row: false,
         }
     }
 
@@ -73,9 +76,9 @@ impl Compiler {
         self.resource(driver);
         narrow(&mut self.sql, &inner);
         self.sql.push(&format!(" offset 0) {alias} where "));
-        self.is_asking = true;
+        (self.is_asking, self.is_asking_row) = (true, self.before.is_none());
         self.condition(alias, rest);
-        self.is_asking = false;
+        (self.is_asking, self.is_asking_row) = (false, false);
     }
 
     /// The name that the next call of [`Compiler::resource`] will use: for the select list before it.
@@ -266,7 +269,9 @@ impl Compiler {
         if let Some(salts) = salts {
             self.sql.push(" cross join unnest(").bind(Arg::Ints(salts)).push(") salt");
         }
+        let is_asking_row = std::mem::replace(&mut self.is_asking_row, false);
         self.filter(&alias, condition);
+        self.is_asking_row = is_asking_row;
     }
 }
 

@@ -56,35 +56,61 @@ fn ranges(prefix: Prefix) -> &'static [Range] {
 const PLACES: &str = "1.0000000000000000000000000000000000000000";
 
 impl Compiler {
+    /// Rows that are there are looked for by their own id, each once: the values may be dense. Others come from the index of the values.
     pub(super) fn quantity(&mut self, alias: &str, quantity: &QuantityCondition) {
-        self.open_rows(alias);
+        if !self.is_asking_row {
+            self.open_rows(alias);
+            self.rows_of_quantity(quantity);
+            self.sql.push(")");
+            return;
+        }
+        self.sql.push("(");
+        for (i, range) in ranges(quantity.comparison.prefix).iter().enumerate() {
+            self.sql.push(if i > 0 { " or " } else { "" }).push("exists (select 1 from ");
+            self.of_range(quantity, range);
+            self.sql.push(&format!(" and q.rid = {alias}.rid offset 0)"));
+        }
+        self.sql.push(")");
+    }
+
+    /// The statement that counts the rows of a quantity, up to a limit.
+    pub fn count_quantity(&mut self, quantity: &QuantityCondition, limit: usize) {
+        self.sql.push("select count(*) from (select 1 from (");
+        self.rows_of_quantity(quantity);
+        self.sql.push(") m limit ").bind(Arg::Int(limit as i64)).push(") n");
+    }
+
+    fn rows_of_quantity(&mut self, quantity: &QuantityCondition) {
         for (i, range) in ranges(quantity.comparison.prefix).iter().enumerate() {
             self.sql.push(if i > 0 { " union all " } else { "" });
             self.push_rows_of("q");
-            let measure = match &quantity.unit {
-                Unit::Measured(hash, measure) => {
-                    self.measuring(*hash, measure);
-                    Some(measure)
-                }
-                _ => None,
-            };
-            self.push_side(QUANTITIES);
-            self.sql
-                .push(" q where q.key = any(")
-                .bind(Arg::Keys(quantity.keys.clone()))
-                .push(")");
-            if let Some(joint) = &quantity.joint {
-                if !joint.codes.is_empty() {
-                    self.sql.push(" and q.joint = any(").bind(Arg::Ints(joint.codes.clone())).push(")");
-                }
-                if let Some(system) = joint.system {
-                    self.sql.push(" and q.system = ").bind(Arg::Int(i64::from(system))).push("::int");
-                }
-            }
-            self.unit(&quantity.unit);
-            self.within(range, quantity.comparison, measure);
+            self.of_range(quantity, range);
         }
-        self.sql.push(")");
+    }
+
+    fn of_range(&mut self, quantity: &QuantityCondition, range: Range) {
+        let measure = match &quantity.unit {
+            Unit::Measured(hash, measure) => {
+                self.measuring(*hash, measure);
+                Some(measure)
+            }
+            _ => None,
+        };
+        self.push_side(QUANTITIES);
+        self.sql
+            .push(" q where q.key = any(")
+            .bind(Arg::Keys(quantity.keys.clone()))
+            .push(")");
+        if let Some(joint) = &quantity.joint {
+            if !joint.codes.is_empty() {
+                self.sql.push(" and q.joint = any(").bind(Arg::Ints(joint.codes.clone())).push(")");
+            }
+            if let Some(system) = joint.system {
+                self.sql.push(" and q.system = ").bind(Arg::Int(i64::from(system))).push("::int");
+            }
+        }
+        self.unit(&quantity.unit);
+        self.within(range, quantity.comparison, measure);
     }
 
     /// Both numbers stand in one row: the first as its lower end, the second as its upper.
