@@ -14,6 +14,16 @@ pub struct Range {
     pub high: i64,
 }
 
+impl Range {
+    /// Its first moment.
+    pub fn begin(self) -> Range {
+        Range {
+            low: self.low,
+            high: self.low + 1,
+        }
+    }
+}
+
 /// Stands for "no beginning" and "no end" of a Period; a quarter of the range, so that their difference does not overflow.
 pub const FAR_PAST: i64 = i64::MIN / 4;
 pub const FAR_FUTURE: i64 = i64::MAX / 4;

@@ -15,6 +15,8 @@ pub enum Datatype {
     ContactPoint,
     Reference,
     Date,
+    /// A point in time, whatever its precision.
+    Instant,
     Period,
     Timing,
     Number,
@@ -45,7 +47,8 @@ pub fn datatype(kind: SearchParameterKind, code: &str) -> Option<Datatype> {
         (K::Reference, "Reference") => Some(Datatype::Reference),
         (K::Reference | K::Uri, "canonical" | "uri" | "url" | "oid" | "uuid") => Some(Datatype::Uri),
         (K::Reference, "Resource") => Some(Datatype::Resource),
-        (K::Date, "date" | "dateTime" | "instant") => Some(Datatype::Date),
+        (K::Date, "date" | "dateTime") => Some(Datatype::Date),
+        (K::Date, "instant") => Some(Datatype::Instant),
         (K::Date, "Period") => Some(Datatype::Period),
         (K::Date, "Timing") => Some(Datatype::Timing),
         (K::Number, "decimal" | "integer" | "positiveInt" | "unsignedInt") => Some(Datatype::Number),

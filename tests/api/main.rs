@@ -47,7 +47,6 @@ mod search_holders;
 mod search_links;
 mod search_near;
 mod search_quantity;
-mod search_random;
 mod search_ranges;
 mod search_results;
 mod search_sort;

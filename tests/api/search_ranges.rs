@@ -7,11 +7,11 @@ use crate::support::world::World;
 use serde_json::Value;
 use serde_json::json;
 
-pub const PREFIXES: [&str; 10] = ["", "eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"];
+const PREFIXES: [&str; 10] = ["", "eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"];
 
 /// The table of the specification, for a resource's range and a query's, both half-open.
 /// `fully contains` is of the query's range over the resource's; "the range above the search value" begins where its range ends.
-pub fn holds(prefix: &str, (low, high): (f64, f64), (from, to): (f64, f64)) -> bool {
+fn holds(prefix: &str, (low, high): (f64, f64), (from, to): (f64, f64)) -> bool {
     let contains = from <= low && high <= to;
     let overlaps_above = high > to;
     let overlaps_below = low < from;
@@ -30,7 +30,7 @@ pub fn holds(prefix: &str, (low, high): (f64, f64), (from, to): (f64, f64)) -> b
 }
 
 /// Seconds since 1970 of a date of any precision: its range. Our own reading, by chrono.
-pub fn seconds(text: &str) -> (f64, f64) {
+fn seconds(text: &str) -> (f64, f64) {
     use chrono::Datelike;
     let day = |text: &str| chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").unwrap();
     let midnight = |day: chrono::NaiveDate| day.and_hms_opt(0, 0, 0).unwrap().and_utc().timestamp() as f64;
@@ -278,7 +278,7 @@ fn implicit(text: &str) -> (f64, f64) {
 }
 
 /// The table for a number: gt, lt, ge and le compare with the exact value; eq and ne use the implicit precision.
-pub fn number_holds(prefix: &str, value: f64, query: &str) -> bool {
+fn number_holds(prefix: &str, value: f64, query: &str) -> bool {
     let exact: f64 = query.parse().unwrap();
     let (from, to) = implicit(query);
     let contains = from <= value && value < to;

@@ -288,8 +288,8 @@ fn references_match_in_all_their_spellings() {
         ("Observation?subject:identifier=~cf", &["logical"]),
         ("Observation?subject:identifier=~v", &["both"]),
         ("Observation?subject:identifier=urn:x|~v", &[]),
-        // A display alone is nothing to search for.
-        ("Observation?subject:missing=true", &["none"]),
+        // A display alone is nothing to search for, but the element is there.
+        ("Observation?subject:missing=true", &[]),
         ("Observation?encounter:missing=true&subject=~q", &["of-q"]),
         ("Observation?subject=Patient/nothing", &[]),
     ]);

@@ -16,11 +16,14 @@ use crate::search::datatype::Datatype;
 use crate::search::index::range::Unit;
 use crate::search::index::range::number;
 use crate::search::index::range::period;
+use crate::search::index::token::is_wanted;
 use crate::search::parameters::Extract;
 use crate::search::parameters::TypeParameters;
 use crate::search::parameters::Walk;
 use crate::search::parameters::WalkNode;
+use crate::search::term::Token;
 use crate::search::term::further_code;
+use crate::search::term::term;
 use crate::search::term::type_term;
 use std::borrow::Cow;
 
@@ -89,6 +92,7 @@ pub fn index(parameters: &TypeParameters, resource: Value<'_>) -> IndexEntry {
     if parameters.name == "Patient" {
         indexer.tokens.extend(assistance_keys(resource));
     }
+    indexer.put_false_for_absent();
     let Indexer {
         mut entry,
         mut references,
@@ -181,9 +185,20 @@ impl<'p> Indexer<'p> {
         }
     }
 
+    /// A parameter has a value when its element is there, be it one that no search finds: a reference with a display alone.
     fn extract(&mut self, extract: &Extract, value: Value<'_>) {
-        if self.put(extract, value).is_some() {
+        if self.put(extract, value).is_some() || is_wanted(extract, value) {
             self.entry.present |= extract.bits;
+        }
+    }
+
+    /// `exists() and ... != false` of what is not there is false.
+    fn put_false_for_absent(&mut self) {
+        for (salt, bits) in &self.parameters.absent_is_false {
+            if self.entry.present & bits == 0 {
+                self.tokens.push(term(*salt, Token::Plain("false")));
+                self.entry.present |= bits;
+            }
         }
     }
 
@@ -206,6 +221,7 @@ impl<'p> Indexer<'p> {
                 Some(())
             }
             Datatype::Date => self.put_date(extract, datetime::range(&value.as_str()?)?),
+            Datatype::Instant => self.put_date(extract, datetime::range(&value.as_str()?)?.begin()),
             Datatype::Period => self.put_date(extract, period(value)?),
             Datatype::Timing => self.put_timing(extract, value),
             Datatype::Number => {
@@ -254,9 +270,7 @@ mod tests {
     use crate::fhir::definitions::definitions;
     use crate::fhir::json::Document;
     use crate::search::parameters::Registry;
-    use crate::search::term::Token;
     use crate::search::term::reference_term;
-    use crate::search::term::term;
     use crate::search::term::unit_hash;
 
     fn entry(text: &str) -> (Registry, IndexEntry) {

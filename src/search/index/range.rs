@@ -47,8 +47,16 @@ impl Indexer<'_> {
 
     pub(super) fn put_range(&mut self, extract: &Extract, low: Option<Value<'_>>, high: Option<Value<'_>>) -> Option<()> {
         let unit = low.or(high)?;
-        let bound = |side: Option<Value<'_>>, missing| side.and_then(|s| number(s, "value")).unwrap_or(missing);
-        self.put_quantity(extract, Unit::of(unit), bound(low, f64::NEG_INFINITY), bound(high, f64::INFINITY))
+        let bound = |side: Option<Value<'_>>| side.and_then(|s| number(s, "value"));
+        let (low, high) = (bound(low), bound(high));
+        // Without a number it is not one without ends.
+        low.or(high)?;
+        self.put_quantity(
+            extract,
+            Unit::of(unit),
+            low.unwrap_or(f64::NEG_INFINITY),
+            high.unwrap_or(f64::INFINITY),
+        )
     }
 
     /// From the lowest to the highest of the data; values beyond the limits of the device reach as far as those, or without end.

@@ -164,12 +164,9 @@ impl Indexer<'_> {
 
     pub(super) fn put_reference(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
         let reference = value.get_str("reference");
-        let wanted = |reference: &str| match &extract.target {
-            Some(target) => referenced_type(reference) == Some(target) || value.get_str("type").is_some_and(|t| t == target.as_str()),
-            None => true,
-        };
+        let is_wanted = is_wanted(extract, value);
         let mut found = None;
-        if let Some(reference) = reference.filter(|r| !r.starts_with('#') && wanted(r)) {
+        if let Some(reference) = reference.filter(|r| !r.starts_with('#') && is_wanted) {
             let target = match local_reference(own_reference(&reference, &self.parameters.base)) {
                 Some(local) => self_hash(local.type_name, local.id),
                 None => reference_hash(without_version(&reference)),
@@ -177,7 +174,6 @@ impl Indexer<'_> {
             self.push_reference(extract.salt, target);
             found = Some(());
         }
-        let is_wanted = extract.target.is_none() || found.is_some() || wanted("");
         if let Some(identifier) = value.get("identifier").filter(|_| is_wanted) {
             found = self.put_reference_identifier(extract, identifier).or(found);
         }
@@ -200,4 +196,12 @@ impl Indexer<'_> {
         push(Token::IdentifierValue(value.as_deref()?));
         Some(())
     }
+}
+
+/// Whether a parameter that is filtered by the type of what is referenced reads this: a literal reference tells it, or `Reference.type`.
+pub fn is_wanted(extract: &Extract, value: Value<'_>) -> bool {
+    extract.target.as_deref().is_none_or(|target| {
+        let reference = value.get_str("reference");
+        reference.as_deref().and_then(referenced_type) == Some(target) || value.get_str("type").is_some_and(|t| t == target)
+    })
 }

@@ -57,6 +57,7 @@ pub fn compile_type(definitions: &'static Definitions, name: &str) -> Result<Typ
             nodes: vec![WalkNode::default()],
         },
         primary_date: None,
+        absent_is_false: Vec::new(),
         lead: 0,
         subject: 0,
         owner: 0,
@@ -87,6 +88,11 @@ pub fn compile_type(definitions: &'static Definitions, name: &str) -> Result<Typ
             for path in &paths {
                 multiple |= grow(definitions, &mut compiled.walk, name, path, &mut parameter, 1i64 << bit)?;
             }
+        }
+        if paths.iter().any(|path| path.steps.contains(&Step::PresentAndNotFalse)) {
+            compiled
+                .absent_is_false
+                .extend(parameter.salts.iter().map(|salt| (*salt, 1i64 << bit)));
         }
         compiled.parameters.push(parameter);
         is_multiple.push(multiple);

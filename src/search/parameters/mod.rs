@@ -104,6 +104,8 @@ pub struct TypeParameters {
     pub walk: Walk,
     /// The key of the path whose date stands in the resource's own row.
     pub primary_date: Option<i32>,
+    /// Salt and bits of the parameters that ask whether something is there and not `false`: they are false of what has nothing.
+    pub absent_is_false: Vec<(i64, i64)>,
     /// Bit of the parameter whose first code leads the tokens of a row (`search::index`); 0 if the type has none.
     pub lead: i64,
     /// Salt of the references to the patient in a row that has a lead; 0 if the type has none.

@@ -152,6 +152,7 @@ impl Parser<'_> {
                 types[0].name, source.name
             )));
         }
+        let mut target = target;
         let links = match (source, code) {
             (None, _) => self.registry.types().flat_map(links).collect(),
             (Some(source), "*") => links(source).collect(),
@@ -159,6 +160,10 @@ impl Parser<'_> {
                 let parameter = self.parameter(source, code)?;
                 if parameter.kind != SearchParameterKind::Reference {
                     return Err(error(format!("{}.{code} is not a reference", source.name)));
+                }
+                // It may share the terms of its references with a parameter of more types.
+                if let [only] = parameter.targets.as_slice() {
+                    target = target.or(self.registry.of(only));
                 }
                 vec![link(source, parameter)]
             }

@@ -67,7 +67,13 @@ pub fn uri(parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<
     let terms = match modifier {
         None => terms(parameter, std::iter::once(Token::Uri(&text))),
         Some("below") => return below(parameter, text.trim_end_matches('/')),
-        Some("above") => terms(parameter, uri_ancestors(&text).map(Token::Uri)),
+        Some("above") => {
+            // A slash at the end says nothing.
+            let above: Vec<String> = uri_ancestors(text.trim_end_matches('/'))
+                .flat_map(|uri| [uri.to_owned(), format!("{uri}/")])
+                .collect();
+            terms(parameter, above.iter().map(|uri| Token::Uri(uri)))
+        }
         Some(modifier) => return Err(bad_modifier(parameter, modifier)),
     };
     Ok(Condition::Terms(terms))
