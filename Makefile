@@ -20,8 +20,9 @@ run: build ## start it with a private PostgreSQL and the sample population, unti
 test: setup ## all tests; T=name for those with that name
 	cargo test --locked --workspace $(T)
 
-test-long: setup ## 20,000 requests made from the definitions; FUZZ_SEED=n repeats a run
+test-long: setup ## 20,000 requests made from the definitions, 200,000 random searches; FUZZ_SEED=n, SEARCH_SEED=n repeat a run
 	cargo test --locked --test fuzz -- --ignored --nocapture
+	cargo test --locked --test search -- --ignored --nocapture
 
 test-faults: setup ## the fault rig at full length on the release binary; writes docs/reliability.md
 	EDS_FAULTS=long cargo test --release --locked --test faults -- --test-threads 1 $(T)

@@ -175,6 +175,39 @@ pub fn finish(mut stream: TcpStream, rest: &[u8], is_head: bool) -> io::Result<A
     }
 }
 
+/// A connection that is kept open, for many requests one after the other.
+pub struct Connection {
+    stream: TcpStream,
+    address: SocketAddr,
+}
+
+impl Connection {
+    pub fn open(address: SocketAddr) -> Connection {
+        Connection {
+            stream: begin(address, b"").expect("the server listens"),
+            address,
+        }
+    }
+
+    /// Sends a GET for a target as it stands. Panics when no whole answer comes.
+    #[track_caller]
+    pub fn get(&mut self, target: &str) -> Answer {
+        let head = format!("GET {target} HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
+        self.stream.write_all(head.as_bytes()).expect("the server reads");
+        let mut received = Vec::new();
+        let mut buffer = vec![0; 65_536];
+        loop {
+            let count = self.stream.read(&mut buffer).expect("the server answers");
+            received.extend_from_slice(&buffer[..count]);
+            let has_length = |a: &Answer| a.header("content-length").is_some() || a.header("transfer-encoding").is_some();
+            if let Some(answer) = answer(&received, false).filter(has_length) {
+                return answer;
+            }
+            assert!(count > 0, "{target}: the answer is not whole");
+        }
+    }
+}
+
 /// Reads an answer; `None` if it is cut short.
 fn answer(bytes: &[u8], is_head: bool) -> Option<Answer> {
     let end = bytes.windows(4).position(|w| w == b"\r\n\r\n")?;

@@ -1,0 +1,403 @@
+//! The second evaluator: a search, read and answered over the JSON of all resources that can be seen, one after the other.
+//! <https://hl7.org/fhir/R4/search.html>
+//!
+//! It shares with the server the definitions alone. It is slow, and written to be read beside the specification.
+
+use crate::fhirpath::Item;
+use crate::fhirpath::evaluate;
+use crate::fhirpath::root;
+use crate::values::Typed;
+use crate::values::fold;
+use crate::values::is_date;
+use crate::values::is_number;
+use crate::values::is_quantity;
+use crate::values::local;
+use crate::values::of_type_holds;
+use crate::values::reference_holds;
+use crate::values::split;
+use crate::values::string_holds;
+use crate::values::token_holds;
+use crate::values::token_text_holds;
+use crate::values::typed;
+use crate::values::uri_holds;
+use eds::fhir::definitions::definitions;
+use eds::fhir::definitions::model::SearchParameter;
+use eds::fhir::definitions::model::SearchParameterKind as Kind;
+use rust_decimal::Decimal;
+use serde_json::Value;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+/// Type and id.
+pub type Key = (String, String);
+
+pub fn key_of(resource: &Value) -> Key {
+    let text = |member: &str| resource[member].as_str().expect(member).to_owned();
+    (text("resourceType"), text("id"))
+}
+
+/// The resources that can be seen.
+#[derive(Debug, Default, Clone)]
+pub struct Store {
+    pub resources: BTreeMap<Key, Value>,
+    /// What an absolute reference to the server begins with.
+    pub base: String,
+}
+
+/// A search: `Observation` or `Patient/1/Observation`, and the parameters in their order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Query {
+    pub path: String,
+    pub pairs: Vec<(String, String)>,
+}
+
+impl Query {
+    /// `Patient?name=a&_sort=b`, each value as it is, not percent-encoded.
+    pub fn read(text: &str) -> Query {
+        let (path, query) = text.split_once('?').unwrap_or((text, ""));
+        let pair = |pair: &str| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (name.to_owned(), value.to_owned())
+        };
+        Query {
+            path: path.to_owned(),
+            pairs: query.split('&').filter(|p| !p.is_empty()).map(pair).collect(),
+        }
+    }
+
+    pub fn text(&self) -> String {
+        let pairs: Vec<String> = self.pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        format!("{}?{}", self.path, pairs.join("&"))
+    }
+
+    pub fn type_name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
+    fn values<'q>(&'q self, wanted: &'q str) -> impl Iterator<Item = &'q str> {
+        self.pairs
+            .iter()
+            .filter(move |(name, _)| name == wanted)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// Parameters that shape the answer, and choose nothing.
+const RESULT_PARAMETERS: [&str; 10] = [
+    "_sort",
+    "_count",
+    "_total",
+    "_summary",
+    "_elements",
+    "_include",
+    "_revinclude",
+    "_include:iterate",
+    "_revinclude:iterate",
+    "_format",
+];
+
+/// A value to sort by. All of one column are of one kind.
+#[derive(Debug, Clone, PartialEq, PartialOrd)]
+pub enum SortValue {
+    Text(String),
+    Date(i64),
+    Number(Option<Decimal>),
+}
+
+impl Store {
+    pub fn get(&self, type_name: &str, id: &str) -> Option<&Value> {
+        self.resources.get(&(type_name.to_owned(), id.to_owned()))
+    }
+
+    pub fn of_type<'s>(&'s self, type_name: &'s str) -> impl Iterator<Item = &'s Value> {
+        self.resources
+            .range((type_name.to_owned(), String::new())..)
+            .take_while(move |((name, _), _)| name == type_name)
+            .map(|(_, resource)| resource)
+    }
+
+    /// All that satisfy the search.
+    pub fn matches(&self, query: &Query) -> BTreeSet<Key> {
+        let conditions: Vec<_> = query
+            .pairs
+            .iter()
+            .filter(|(name, _)| !RESULT_PARAMETERS.contains(&name.as_str()))
+            .collect();
+        self.of_type(query.type_name())
+            .filter(|resource| self.is_in_compartment(query, resource))
+            .filter(|resource| conditions.iter().all(|(name, text)| self.holds(resource, name, text)))
+            .map(key_of)
+            .collect()
+    }
+
+    /// `Patient/1/Observation`: the patient itself (`{def}` in the definition), and what one of the compartment's parameters links to it.
+    /// <https://hl7.org/fhir/R4/compartmentdefinition.html>
+    fn is_in_compartment(&self, query: &Query, resource: &Value) -> bool {
+        let parts: Vec<&str> = query.path.split('/').collect();
+        let [code, id, type_name] = parts.as_slice() else { return true };
+        let compartment = definitions().compartment(code).expect("a compartment");
+        let links = compartment.members.iter().find(|(name, _)| name == type_name);
+        let owner = format!("{code}/{id}");
+        let is_linked = |link: &String| self.references(resource, parameter(type_name, link)).contains(&owner);
+        key_of(resource) == ((*code).to_owned(), (*id).to_owned())
+            || links.is_some_and(|(_, links)| links.iter().filter(|link| *link != "{def}").any(is_linked))
+    }
+
+    /// One `name=value` of a resource.
+    pub fn holds(&self, resource: &Value, name: &str, text: &str) -> bool {
+        if let Some(rest) = name.strip_prefix("_has:") {
+            return self.has(resource, rest, text);
+        }
+        if let Some((link, rest)) = name.split_once('.') {
+            return self.chain(resource, link, rest, text);
+        }
+        if name == "_list" {
+            return split(text, ',').iter().any(|id| self.is_listed(resource, id));
+        }
+        let type_name = resource["resourceType"].as_str().expect("a type");
+        let (code, modifier) = name.split_once(':').unwrap_or((name, ""));
+        let parameter = parameter(type_name, code);
+        match modifier {
+            "missing" => self.values(resource, parameter).is_empty() == (text == "true"),
+            // The negation is of the set of values, not of each. (search.html#token, Composition?section:not=48765-2)
+            "not" => !split(text, ',').iter().any(|one| self.any(resource, parameter, "", one)),
+            _ => split(text, ',').iter().any(|one| self.any(resource, parameter, modifier, one)),
+        }
+    }
+
+    /// "All resources that are referenced by a List in List.entry.item" (search.html#list).
+    fn is_listed(&self, resource: &Value, id: &str) -> bool {
+        let (type_name, own_id) = key_of(resource);
+        let list = self.get("List", id.trim_start_matches("List/"));
+        list.is_some_and(|list| {
+            self.references(list, parameter("List", "item"))
+                .contains(&format!("{type_name}/{own_id}"))
+        })
+    }
+
+    fn values<'a>(&self, resource: &'a Value, parameter: &SearchParameter) -> Vec<Typed<'a>> {
+        let items = evaluate(&parameter.expression, root(resource), resource);
+        match parameter.kind {
+            Kind::Composite => items.iter().map(|_| Typed::Nothing).collect(),
+            kind => items.into_iter().flat_map(|item| typed(kind, item)).collect(),
+        }
+    }
+
+    fn any(&self, resource: &Value, parameter: &SearchParameter, modifier: &str, text: &str) -> bool {
+        if parameter.kind == Kind::Composite {
+            return self.composite(resource, parameter, text);
+        }
+        let values = self.values(resource, parameter);
+        values.iter().any(|value| self.is(parameter, value, modifier, text))
+    }
+
+    fn is(&self, parameter: &SearchParameter, value: &Typed<'_>, modifier: &str, text: &str) -> bool {
+        match parameter.kind {
+            Kind::Token => match modifier {
+                "text" => token_text_holds(value, text),
+                "of-type" => of_type_holds(value, text),
+                _ => token_holds(value, text),
+            },
+            Kind::String => string_holds(value, modifier, text),
+            Kind::Uri => uri_holds(value, modifier, text),
+            Kind::Reference => reference_holds(value, modifier, text, &self.base, &parameter.targets),
+            Kind::Date => is_date(value, text),
+            Kind::Number => is_number(value, text),
+            Kind::Quantity => is_quantity(value, text),
+            Kind::Composite | Kind::Special => unreachable!("{} has values of its own", parameter.code),
+        }
+    }
+
+    /// All components, within one element: "not an intersection of separate matches on key and value" (search.html#composite).
+    fn composite(&self, resource: &Value, parameter: &SearchParameter, text: &str) -> bool {
+        let parts = split(text, '$');
+        assert_eq!(parts.len(), parameter.components.len(), "{}={text}", parameter.code);
+        // R4 gives the expressions of DocumentReference.relationship, `code` and `target`, in the order opposite to their definitions'.
+        let mut components = parameter.components.clone();
+        if let ("relationship", [(_, first), (_, second)]) = (parameter.code.as_str(), components.as_mut_slice()) {
+            std::mem::swap(first, second);
+        }
+        let component = |item: Item<'_>, (url, expression): &(String, String), part: &str| {
+            let part_of = definitions()
+                .model()
+                .search_parameters
+                .iter()
+                .find(|p| p.url == *url)
+                .expect("a parameter");
+            let values = evaluate(expression, item, resource)
+                .into_iter()
+                .flat_map(|i| typed(part_of.kind, i));
+            values.into_iter().any(|value| self.is(part_of, &value, "", part))
+        };
+        let items = evaluate(&parameter.expression, root(resource), resource);
+        items
+            .into_iter()
+            .any(|item| components.iter().zip(&parts).all(|(of, part)| component(item, of, part)))
+    }
+
+    /// `Type/id` of everything that a reference parameter refers to on this server.
+    fn references(&self, resource: &Value, parameter: &SearchParameter) -> BTreeSet<String> {
+        let values = self.values(resource, parameter);
+        let literal = |value: &Typed<'_>| match value {
+            Typed::Reference(reference) => reference["reference"].as_str().map(|text| local(text, &self.base).to_owned()),
+            _ => None,
+        };
+        values.iter().filter_map(literal).collect()
+    }
+
+    /// What a reference parameter refers to, of those types that it may refer to.
+    pub fn targets<'s>(&'s self, resource: &Value, parameter: &SearchParameter, only: &str) -> Vec<&'s Value> {
+        let references = self.references(resource, parameter);
+        let found = references.iter().filter_map(|reference| {
+            let (type_name, id) = reference.split_once('/')?;
+            let is_wanted = if only.is_empty() {
+                parameter.targets.iter().any(|t| t == type_name)
+            } else {
+                type_name == only
+            };
+            self.get(type_name, id).filter(|_| is_wanted)
+        });
+        found.collect()
+    }
+
+    /// `subject:Patient.name`. A type that the chain cannot go on from has no match (search.html#chaining).
+    fn chain(&self, resource: &Value, link: &str, rest: &str, text: &str) -> bool {
+        let type_name = resource["resourceType"].as_str().expect("a type");
+        let (code, only) = link.split_once(':').unwrap_or((link, ""));
+        let targets = self.targets(resource, parameter(type_name, code), only);
+        targets
+            .into_iter()
+            .any(|target| can_ask(target["resourceType"].as_str().expect("a type"), rest) && self.holds(target, rest, text))
+    }
+
+    /// `_has:Observation:patient:code`, after `_has:`.
+    fn has(&self, resource: &Value, rest: &str, text: &str) -> bool {
+        let parts: Vec<&str> = rest.splitn(3, ':').collect();
+        let [source, link, inner] = parts.as_slice() else {
+            panic!("_has:{rest}")
+        };
+        let link = parameter(source, link);
+        let (type_name, id) = key_of(resource);
+        let this = format!("{type_name}/{id}");
+        self.of_type(source)
+            .any(|other| self.references(other, link).contains(&this) && self.holds(other, inner, text))
+    }
+
+    /// What the includes of a search add to these matches of a page.
+    pub fn included(&self, query: &Query, matches: &BTreeSet<Key>) -> BTreeSet<Key> {
+        let mut included = BTreeSet::new();
+        let mut sources = matches.clone();
+        let mut is_first = true;
+        while !sources.is_empty() {
+            let mut found = BTreeSet::new();
+            for (name, value) in &query.pairs {
+                let is_wanted = is_first || name.ends_with(":iterate");
+                match name.trim_end_matches(":iterate") {
+                    "_include" if is_wanted => found.extend(self.include(value, &sources)),
+                    "_revinclude" if is_wanted => found.extend(self.include_reverse(value, &sources)),
+                    _ => {}
+                }
+            }
+            sources = found
+                .into_iter()
+                .filter(|key| !matches.contains(key) && !included.contains(key))
+                .collect();
+            included.extend(sources.iter().cloned());
+            is_first = false;
+        }
+        included
+    }
+
+    fn include(&self, text: &str, sources: &BTreeSet<Key>) -> BTreeSet<Key> {
+        let (source, links, only) = include_parts(text);
+        let of_type = sources.iter().filter(|(type_name, _)| *type_name == source);
+        let resources = of_type.filter_map(|key| self.resources.get(key));
+        resources
+            .flat_map(|resource| links.iter().flat_map(|link| self.targets(resource, link, &only)))
+            .map(key_of)
+            .collect()
+    }
+
+    fn include_reverse(&self, text: &str, sources: &BTreeSet<Key>) -> BTreeSet<Key> {
+        let (source, links, only) = include_parts(text);
+        let wanted: BTreeSet<String> = sources
+            .iter()
+            .filter(|(type_name, _)| only.is_empty() || *type_name == only)
+            .map(|(type_name, id)| format!("{type_name}/{id}"))
+            .collect();
+        self.of_type(&source)
+            .filter(|other| links.iter().any(|link| !self.references(other, link).is_disjoint(&wanted)))
+            .map(key_of)
+            .collect()
+    }
+
+    /// The values by which a search sorts a resource, one for each key.
+    pub fn sort_values(&self, query: &Query, key: &Key) -> Vec<Option<SortValue>> {
+        let resource = &self.resources[key];
+        let sort = query.values("_sort").last().unwrap_or_default();
+        let keys = sort.split(',').filter(|k| !k.is_empty());
+        keys.map(|k| self.sort_value(resource, k.trim_start_matches('-'), k.starts_with('-')))
+            .collect()
+    }
+
+    /// "The sort is based on the item in the set of multiple parameters that comes earliest in the specified sort order" (search.html#sort).
+    /// Dates and quantities are sorted by where they begin.
+    fn sort_value(&self, resource: &Value, code: &str, is_descending: bool) -> Option<SortValue> {
+        let type_name = resource["resourceType"].as_str().expect("a type");
+        let parameter = parameter(type_name, code);
+        let values = self.values(resource, parameter).into_iter().flat_map(|value| match value {
+            Typed::Strings(strings) => strings.iter().map(|s| SortValue::Text(fold(s))).collect(),
+            Typed::Date(span) => vec![SortValue::Date(span.low)],
+            Typed::Quantity(interval, _) => vec![SortValue::Number(interval.low)],
+            Typed::Plain { code, .. } => vec![SortValue::Text(code)],
+            _ => Vec::new(),
+        });
+        let order = |a: &SortValue, b: &SortValue| a.partial_cmp(b).expect("values of one kind");
+        match is_descending {
+            true => values.into_iter().max_by(order),
+            false => values.into_iter().min_by(order),
+        }
+    }
+
+    /// Whether the order of these is one that the search asks for: what has no value for a key comes last, in both directions.
+    pub fn is_sorted(&self, query: &Query, keys: &[Key]) -> bool {
+        let sort = query.values("_sort").last().unwrap_or_default();
+        let descending: Vec<bool> = sort.split(',').filter(|k| !k.is_empty()).map(|k| k.starts_with('-')).collect();
+        let rows: Vec<_> = keys.iter().map(|key| self.sort_values(query, key)).collect();
+        let order = |one: &[Option<SortValue>], other: &[Option<SortValue>]| {
+            let orders = one.iter().zip(other).zip(&descending).map(|((a, b), is_descending)| match (a, b) {
+                (None, None) => Ordering::Equal,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(_), None) => Ordering::Less,
+                (Some(a), Some(b)) if *is_descending => b.partial_cmp(a).expect("values of one kind"),
+                (Some(a), Some(b)) => a.partial_cmp(b).expect("values of one kind"),
+            });
+            orders.fold(Ordering::Equal, Ordering::then)
+        };
+        rows.windows(2).all(|pair| order(&pair[0], &pair[1]) != Ordering::Greater)
+    }
+}
+
+/// Type, parameters (all for `*`) and type of the target of an include.
+fn include_parts(text: &str) -> (String, Vec<&'static SearchParameter>, String) {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, code) = (parts[0], parts[1]);
+    let all = definitions().search_parameters_of(source);
+    let links = all
+        .filter(|p| p.kind == Kind::Reference && (code == "*" || p.code == code))
+        .collect();
+    (source.to_owned(), links, parts.get(2).copied().unwrap_or_default().to_owned())
+}
+
+pub fn parameter(type_name: &str, code: &str) -> &'static SearchParameter {
+    definitions()
+        .search_parameter(type_name, code)
+        .unwrap_or_else(|| panic!("{type_name} has no parameter {code}"))
+}
+
+/// Whether a type has the parameter that a chain goes on with.
+fn can_ask(type_name: &str, rest: &str) -> bool {
+    let code = rest.split(['.', ':']).next().unwrap_or_default();
+    code == "_has" || definitions().search_parameter(type_name, code).is_some()
+}

@@ -1,0 +1,791 @@
+//! Random searches, made from what the population holds, so that they find something and not everything.
+
+use crate::evaluator::Key;
+use crate::evaluator::Query;
+use crate::evaluator::Store;
+use crate::evaluator::key_of;
+use crate::features::State;
+use crate::features::is_on;
+use crate::features::state_of;
+use crate::fhirpath::evaluate;
+use crate::fhirpath::root;
+use crate::population::pick;
+use crate::population::pools;
+use crate::ranges::PREFIXES;
+use crate::ranges::Span;
+use crate::ranges::WITHOUT_BEGINNING;
+use crate::ranges::WITHOUT_END;
+use crate::values::Typed;
+use crate::values::escape;
+use crate::values::typed;
+use chrono::DateTime;
+use chrono::SecondsFormat;
+use eds::fhir::definitions::definitions;
+use eds::fhir::definitions::model::SearchParameter;
+use eds::fhir::definitions::model::SearchParameterKind as Kind;
+use rand::Rng;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Of the condition itself, not of those that it is put into.
+type Features = Vec<&'static str>;
+
+pub struct Asked {
+    pub query: Query,
+    pub features: Features,
+}
+
+pub struct Generator<'s> {
+    pub store: &'s Store,
+    /// Types of the population, those with more resources more often.
+    types: Vec<&'s str>,
+    /// Who refers to a resource, and by which parameter.
+    holders: BTreeMap<Key, Vec<(&'s Value, &'static SearchParameter)>>,
+}
+
+/// A search has chains of this many links at most.
+const DEPTH_MAX: usize = 3;
+
+impl<'s> Generator<'s> {
+    pub fn new(store: &'s Store) -> Generator<'s> {
+        let types = store.resources.keys().map(|(type_name, _)| type_name.as_str()).collect();
+        let mut holders: BTreeMap<Key, Vec<_>> = BTreeMap::new();
+        for ((type_name, _), holder) in &store.resources {
+            for link in searchable(type_name).filter(|p| p.kind == Kind::Reference) {
+                for target in store.targets(holder, link, "") {
+                    holders.entry(key_of(target)).or_default().push((holder, link));
+                }
+            }
+        }
+        Generator { store, types, holders }
+    }
+
+    pub fn draw(&self, rng: &mut StdRng) -> Asked {
+        if rng.random_bool(0.02)
+            && let Some(asked) = self.unsupported(rng)
+        {
+            return asked;
+        }
+        let type_name = *self.types.choose(rng).expect("a type");
+        // One that the conditions are about, so that they can hold together.
+        let all: Vec<&Value> = self.store.of_type(type_name).collect();
+        let focus = all.choose(rng).copied().filter(|_| rng.random_bool(0.8));
+        let mut features = Features::new();
+        let mut pairs = Vec::new();
+        let count = *[0, 1, 1, 1, 1, 1, 2, 2, 3].choose(rng).expect("a number");
+        for _ in 0..count {
+            pairs.push(self.condition(rng, type_name, focus, 0, &mut features));
+        }
+        if count > 1 {
+            features.push("and");
+        }
+        let mut path = type_name.to_owned();
+        if rng.random_bool(0.05)
+            && let Some(compartment) = self.compartment(rng, type_name)
+        {
+            path = format!("{compartment}/{type_name}");
+            features.push("compartment");
+        }
+        self.result_parameters(rng, type_name, &mut pairs, &mut features);
+        let query = Query { path, pairs };
+        features.sort_unstable();
+        features.dedup();
+        Asked { query, features }
+    }
+
+    /// Something that the server does not have yet, alone.
+    fn unsupported(&self, rng: &mut StdRng) -> Option<Asked> {
+        let all = [
+            ("string:text", "Patient?name:text=rossi"),
+            ("_text", "Patient?_text=rossi"),
+            ("_content", "Patient?_content=rossi"),
+            ("_contained", "Patient?_contained=true"),
+            ("_sort by a token", "Observation?_sort=code"),
+        ];
+        let off: Vec<_> = all.into_iter().filter(|(feature, _)| state_of(feature) == State::Off).collect();
+        let (feature, text) = off.choose(rng)?;
+        Some(Asked {
+            query: Query::read(text),
+            features: vec![feature],
+        })
+    }
+
+    /// `Patient/1`, for a type that is in the compartment.
+    fn compartment(&self, rng: &mut StdRng, type_name: &str) -> Option<String> {
+        let holds = |c: &&eds::fhir::definitions::model::Compartment| {
+            c.code == type_name || c.members.iter().any(|(name, links)| name == type_name && !links.is_empty())
+        };
+        let all: Vec<_> = definitions().model().compartments.iter().filter(holds).collect();
+        let code = &all.choose(rng)?.code;
+        Some(format!("{code}/{}", pick(rng, pools::IDS)))
+    }
+
+    /// One `name=value`.
+    fn condition(
+        &self,
+        rng: &mut StdRng,
+        type_name: &str,
+        focus: Option<&'s Value>,
+        depth: usize,
+        features: &mut Features,
+    ) -> (String, String) {
+        if rng.random_bool(0.01) {
+            features.push("_list");
+            return ("_list".to_owned(), pick(rng, pools::IDS).to_owned());
+        }
+        if depth < DEPTH_MAX {
+            let kind = rng.random_range(0..100);
+            let linked = match kind {
+                0..=14 => self.chain(rng, type_name, focus, depth, features),
+                15..=26 => self.has(rng, type_name, focus, depth, features),
+                _ => None,
+            };
+            if let Some(linked) = linked {
+                return linked;
+            }
+        }
+        self.plain(rng, type_name, focus, features)
+    }
+
+    fn chain(
+        &self,
+        rng: &mut StdRng,
+        type_name: &str,
+        focus: Option<&'s Value>,
+        depth: usize,
+        features: &mut Features,
+    ) -> Option<(String, String)> {
+        let links: Vec<_> = searchable(type_name).filter(|p| p.kind == Kind::Reference).collect();
+        let known = focus.into_iter().flat_map(|focus| {
+            links
+                .iter()
+                .flat_map(move |l| self.store.targets(focus, l, "").into_iter().map(move |t| (*l, t)))
+        });
+        let known: Vec<_> = known.collect();
+        let (link, target, next) = match known.choose(rng) {
+            Some((link, target)) => (*link, target["resourceType"].as_str().expect("a type"), Some(*target)),
+            None => {
+                let link = *links.choose(rng)?;
+                let here: Vec<&str> = self
+                    .types
+                    .iter()
+                    .copied()
+                    .filter(|t| link.targets.iter().any(|target| target == t))
+                    .collect();
+                (link, *here.choose(rng)?, None)
+            }
+        };
+        let mut inner_features = Features::new();
+        let (inner, value) = self.condition(rng, target, next, depth + 1, &mut inner_features);
+        let is_plain = !inner.contains('.') && !inner.starts_with("_has:");
+        let is_typed = !is_plain || rng.random_bool(0.5) || !means_the_same_for_all(&link.targets, target, &inner);
+        let name = if is_typed {
+            format!("{}:{target}.{inner}", link.code)
+        } else {
+            format!("{}.{inner}", link.code)
+        };
+        features.push(match inner_features.as_slice() {
+            f if f.contains(&"_has") => "_has in a chain",
+            f if f.contains(&"chain of two") => "chain of three",
+            f if f.contains(&"chain") => "chain of two",
+            _ => "chain",
+        });
+        features.extend(inner_features);
+        Some((name, value))
+    }
+
+    fn has(
+        &self,
+        rng: &mut StdRng,
+        type_name: &str,
+        focus: Option<&'s Value>,
+        depth: usize,
+        features: &mut Features,
+    ) -> Option<(String, String)> {
+        let known = focus
+            .and_then(|focus| self.holders.get(&key_of(focus)))
+            .and_then(|holders| holders.choose(rng));
+        let (source, link, next) = match known {
+            Some((holder, link)) => (holder["resourceType"].as_str().expect("a type"), *link, Some(*holder)),
+            None => {
+                let source = *self.types.choose(rng)?;
+                let links: Vec<_> = searchable(source)
+                    .filter(|p| p.kind == Kind::Reference && p.targets.iter().any(|t| t == type_name))
+                    .collect();
+                (source, *links.choose(rng)?, None)
+            }
+        };
+        let mut inner_features = Features::new();
+        let (inner, value) = self.condition(rng, source, next, depth + 1, &mut inner_features);
+        features.push(match inner_features.as_slice() {
+            f if f.contains(&"_has") => "_has in _has",
+            f if f.contains(&"chain") => "chain in _has",
+            _ => "_has",
+        });
+        features.extend(inner_features);
+        Some((format!("_has:{source}:{}:{inner}", link.code), value))
+    }
+
+    fn plain(&self, rng: &mut StdRng, type_name: &str, focus: Option<&'s Value>, features: &mut Features) -> (String, String) {
+        let parameters: Vec<_> = searchable(type_name).collect();
+        let is_present = |p: &&&SearchParameter| self.samples(type_name, focus, p).next().is_some();
+        // Kinds that few parameters have are drawn for their own sake.
+        let rare: Vec<&&SearchParameter> = parameters
+            .iter()
+            .filter(|p| matches!(p.kind, Kind::Number | Kind::Quantity | Kind::Uri | Kind::Composite | Kind::String))
+            .filter(is_present)
+            .collect();
+        let parameter = match rare.choose(rng) {
+            Some(rare) if rng.random_bool(0.4) => **rare,
+            _ => {
+                let drawn: Vec<_> = (0..3).filter_map(|_| parameters.choose(rng)).collect();
+                drawn
+                    .iter()
+                    .copied()
+                    .find(is_present)
+                    .or(drawn.first().copied())
+                    .expect("a parameter")
+            }
+        };
+        if rng.random_bool(0.05) && !["_id", "_lastUpdated"].contains(&parameter.code.as_str()) && parameter.kind != Kind::Composite {
+            features.push(":missing");
+            return (format!("{}:missing", parameter.code), pick(rng, &["true", "false"]).to_owned());
+        }
+        let modifier = self.modifier(rng, type_name, focus, parameter);
+        if let Some(feature) = feature_of(parameter.kind, &modifier) {
+            features.push(feature);
+        }
+        let count = if rng.random_bool(0.75) { 1 } else { rng.random_range(2..=3) };
+        let values: Vec<String> = (0..count)
+            .map(|_| self.value(rng, type_name, focus, parameter, &modifier, features))
+            .collect();
+        if count > 1 {
+            features.push("or");
+        }
+        let name = if modifier.is_empty() {
+            parameter.code.clone()
+        } else {
+            format!("{}:{modifier}", parameter.code)
+        };
+        let text = values.join(",");
+        if text.contains('\\') {
+            features.push("escaped");
+        }
+        if parameter.kind == Kind::Composite && parameter.expression != type_name {
+            features.push("composite of a part");
+        }
+        match parameter.code.as_str() {
+            "_id" => features.push("_id"),
+            "_lastUpdated" => features.push("_lastUpdated"),
+            _ => {}
+        }
+        (name, text)
+    }
+
+    fn modifier(&self, rng: &mut StdRng, type_name: &str, focus: Option<&'s Value>, parameter: &SearchParameter) -> String {
+        let is_own = parameter.code.starts_with('_');
+        let has = |is_wanted: fn(Typed<'_>) -> bool| self.samples(type_name, focus, parameter).any(is_wanted);
+        let modifiers: &[&str] = match parameter.kind {
+            Kind::Token if is_own => &["", "", "", "not"],
+            Kind::Token if has(|v| matches!(v, Typed::Identifier(_))) => &["", "", "", "", "not", "text", "of-type"],
+            Kind::Token if has(|v| matches!(v, Typed::Coded { .. })) => &["", "", "", "", "", "not", "text"],
+            Kind::Token => &["", "", "", "", "", "not"],
+            Kind::String => &["", "", "contains", "exact"],
+            Kind::Uri if is_own => &[""],
+            Kind::Uri => &["", "above", "below"],
+            Kind::Reference if self.samples(type_name, focus, parameter).any(|v| matches!(v, Typed::Canonical(_))) => &[""],
+            Kind::Reference if parameter.expression.contains("resolve()") && !is_on("identifier by a parameter of one type") => {
+                &["", "[type]"]
+            }
+            Kind::Reference => &["", "", "", "", "", "identifier", "[type]"],
+            _ => &[""],
+        };
+        match pick(rng, modifiers) {
+            "[type]" => {
+                let here: Vec<&String> = parameter.targets.iter().filter(|t| self.types.contains(&t.as_str())).collect();
+                here.choose(rng).map(|t| (*t).clone()).unwrap_or_default()
+            }
+            modifier => modifier.to_owned(),
+        }
+    }
+
+    /// The values that the resource, or all of the type, have for a parameter.
+    fn samples<'p>(
+        &'p self,
+        type_name: &'p str,
+        focus: Option<&'s Value>,
+        parameter: &'p SearchParameter,
+    ) -> impl Iterator<Item = Typed<'s>> + 'p {
+        let all = self.store.of_type_lasting(type_name).filter(move |_| focus.is_none());
+        focus
+            .into_iter()
+            .chain(all)
+            .flat_map(move |resource| values_of(resource, parameter))
+    }
+
+    fn value(
+        &self,
+        rng: &mut StdRng,
+        type_name: &str,
+        focus: Option<&'s Value>,
+        parameter: &SearchParameter,
+        modifier: &str,
+        features: &mut Features,
+    ) -> String {
+        let focus = focus.filter(|_| rng.random_bool(0.85));
+        let samples: Vec<Typed<'_>> = self.samples(type_name, focus, parameter).collect();
+        let compared: Vec<&Typed<'_>> = samples
+            .iter()
+            .filter(|s| !matches!(s, Typed::Text(_) | Typed::Identifier(_)))
+            .collect();
+        let sample = compared.choose(rng).copied().filter(|_| rng.random_bool(0.9));
+        match parameter.kind {
+            Kind::Token if modifier == "text" => {
+                let texts: Vec<&str> = samples
+                    .iter()
+                    .filter_map(|s| if let Typed::Text(text) = s { Some(*text) } else { None })
+                    .collect();
+                let sample = texts.choose(rng).map(|text| Typed::Strings(vec![text]));
+                string(rng, sample.as_ref(), "")
+            }
+            Kind::Token if modifier == "of-type" => of_type(rng, &samples),
+            Kind::Token => {
+                let has_systems = samples.iter().any(|s| matches!(s, Typed::Coded { .. }));
+                token(rng, sample, has_systems, modifier.is_empty(), features)
+            }
+            Kind::String => string(rng, sample, modifier),
+            Kind::Uri => match sample {
+                Some(Typed::Uri(uri)) if rng.random_bool(0.6) => escape(uri),
+                _ => escape(pick(rng, pools::URIS)),
+            },
+            Kind::Reference => self.reference(rng, sample, parameter, modifier, features),
+            Kind::Date => self.date(rng, type_name, parameter, sample, features),
+            Kind::Number => {
+                let number = number_of(rng, sample);
+                prefixed(rng, "number", &number, features)
+            }
+            Kind::Quantity => quantity(rng, sample, features),
+            Kind::Composite => {
+                let part = |rng: &mut StdRng, url: &str| {
+                    let of = definitions()
+                        .model()
+                        .search_parameters
+                        .iter()
+                        .find(|p| p.url == url)
+                        .expect("a parameter");
+                    self.value(rng, type_name, focus, of, "", &mut Features::new())
+                };
+                let parts: Vec<String> = parameter.components.iter().map(|(url, _)| part(rng, url)).collect();
+                parts.join("$")
+            }
+            Kind::Special => unreachable!("not searchable here"),
+        }
+    }
+
+    fn reference(
+        &self,
+        rng: &mut StdRng,
+        sample: Option<&Typed<'_>>,
+        parameter: &SearchParameter,
+        modifier: &str,
+        features: &mut Features,
+    ) -> String {
+        if modifier == "identifier" {
+            let identifiers = self.store.resources.values().flat_map(identifiers_of_references);
+            let all: Vec<Typed<'_>> = identifiers.collect();
+            let identifier = all.choose(rng);
+            if !is_on("identifier by system or without") {
+                return match identifier {
+                    Some(Typed::Coded { system, code: Some(code) }) if rng.random_bool(0.5) && system.is_some() => {
+                        format!("{}|{}", escape(system.unwrap_or_default()), escape(code))
+                    }
+                    Some(Typed::Coded { code: Some(code), .. }) => escape(code),
+                    _ => "a".to_owned(),
+                };
+            }
+            return token(rng, identifier, true, false, features);
+        }
+        let known = match sample {
+            Some(Typed::Canonical(url)) => {
+                features.push("reference to a canonical");
+                let unversioned = url.split('|').next().unwrap_or_default();
+                return escape(if rng.random_bool(0.5) { url } else { unversioned }).replace("\\|", "|");
+            }
+            Some(Typed::Reference(reference)) => reference["reference"].as_str(),
+            _ => None,
+        };
+        let here = parameter
+            .targets
+            .iter()
+            .filter(|t| self.types.contains(&t.as_str()))
+            .collect::<Vec<_>>();
+        let text = match known {
+            // "The [type] modifier can't be used with a reference to a resource found on another server."
+            Some(text) if modifier.is_empty() || !text.contains(':') => text.to_owned(),
+            _ => format!("{}/{}", here.choose(rng).map_or("Patient", |t| t.as_str()), pick(rng, pools::IDS)),
+        };
+        let is_local = !text.contains(':');
+        let (kind, text) = match rng.random_range(0..10) {
+            0..=2 if is_local => {
+                let id = text.split('/').nth(1).unwrap_or("1").to_owned();
+                ("reference id", id)
+            }
+            3 if is_local => ("reference url", format!("{}/{text}", self.store.base)),
+            _ if is_local => ("reference type/id", text),
+            _ => ("reference url", text),
+        };
+        features.push(kind);
+        escape(&text)
+    }
+
+    fn date(
+        &self,
+        rng: &mut StdRng,
+        type_name: &str,
+        parameter: &SearchParameter,
+        sample: Option<&Typed<'_>>,
+        features: &mut Features,
+    ) -> String {
+        let text = if parameter.code == "_lastUpdated" {
+            let resources: Vec<&Value> = self.store.of_type(type_name).collect();
+            let instant = resources
+                .choose(rng)
+                .and_then(|r| r["meta"]["lastUpdated"].as_str())
+                .unwrap_or("2024-01-01T00:00:00Z");
+            let length = *[4, 7, 10, 16, 19, instant.len()].choose(rng).expect("a length");
+            let zone = if [16, 19].contains(&length) { "Z" } else { "" };
+            format!("{}{zone}", &instant[..length])
+        } else {
+            match rng.random_range(0..10) {
+                6..=8 if let Some(Typed::Date(span)) = sample => moment_of(rng, span),
+                0 => pick(
+                    rng,
+                    &[
+                        "2024-01-01T00:00",
+                        "2024-01-31T23:59Z",
+                        "2024-02-29T10:00",
+                        "1899",
+                        "2024-02-01T00:30:00",
+                    ],
+                )
+                .to_owned(),
+                1..=5 => pick(rng, pools::DATES).to_owned(),
+                _ => pick(rng, pools::MOMENTS).to_owned(),
+            }
+        };
+        let text = prefixed(rng, "date", &text, features);
+        // A tenth of the seconds since a write ends where others were written: server and evaluator look at the clock one after the other.
+        match text.strip_prefix("ap") {
+            Some(plain) if parameter.code == "_lastUpdated" && plain.len() > 10 => plain.to_owned(),
+            _ => text,
+        }
+    }
+
+    fn result_parameters(&self, rng: &mut StdRng, type_name: &str, pairs: &mut Vec<(String, String)>, features: &mut Features) {
+        let mut push = |name: &str, value: String| pairs.push((name.to_owned(), value));
+        if rng.random_bool(0.06) {
+            match rng.random_bool(0.8) {
+                true => push("_summary", "count".to_owned()),
+                false => push("_count", "0".to_owned()),
+            }
+            features.push("_summary=count");
+            return;
+        }
+        if rng.random_bool(0.15) {
+            let (sort, count) = self.sort(rng, type_name);
+            push("_sort", sort);
+            features.push(if count > 1 { "_sort by several" } else { "_sort" });
+            features.push("_sort");
+        }
+        if rng.random_bool(0.08) {
+            push("_total", "accurate".to_owned());
+            features.push("_total");
+        }
+        for (name, likely) in [("_include", 0.04), ("_revinclude", 0.04)] {
+            if rng.random_bool(likely) {
+                self.includes(rng, type_name, name, &mut push, features);
+            }
+        }
+        let count = if rng.random_bool(0.08) { rng.random_range(1..=7) } else { 1000 };
+        push("_count", count.to_string());
+        if count < 1000 {
+            features.push("pages");
+        }
+    }
+
+    fn sort(&self, rng: &mut StdRng, type_name: &str) -> (String, usize) {
+        let is_ordered =
+            |p: &&SearchParameter| matches!(p.kind, Kind::Date | Kind::String | Kind::Number | Kind::Quantity) || p.code == "_id";
+        let ordered: Vec<_> = searchable(type_name).filter(is_ordered).collect();
+        let count = rng.random_range(1..=3);
+        let key = |rng: &mut StdRng| {
+            let code = &ordered.choose(rng).expect("_id and _lastUpdated at least").code;
+            format!("{}{code}", pick(rng, &["", "-"]))
+        };
+        let keys: Vec<String> = (0..count).map(|_| key(rng)).collect();
+        (keys.join(","), count)
+    }
+
+    fn includes(&self, rng: &mut StdRng, type_name: &str, name: &str, push: &mut impl FnMut(&str, String), features: &mut Features) {
+        let is_reverse = name == "_revinclude";
+        let is_iterate = rng.random_bool(0.3);
+        let source = if is_reverse || is_iterate && rng.random_bool(0.5) {
+            self.types.choose(rng).copied().unwrap_or(type_name)
+        } else {
+            type_name
+        };
+        let links: Vec<_> = searchable(source)
+            .filter(|p| p.kind == Kind::Reference && (!is_reverse || is_iterate || p.targets.iter().any(|t| t == type_name)))
+            .collect();
+        let Some(link) = links.choose(rng) else { return };
+        let is_all = rng.random_bool(0.15);
+        let here: Vec<&String> = link.targets.iter().filter(|t| self.types.contains(&t.as_str())).collect();
+        let target = match here.choose(rng) {
+            Some(target) if rng.random_bool(0.3) && !is_reverse => format!(":{target}"),
+            _ => String::new(),
+        };
+        let value = if is_all {
+            format!("{source}:*")
+        } else {
+            format!("{source}:{}{target}", link.code)
+        };
+        push(&if is_iterate { format!("{name}:iterate") } else { name.to_owned() }, value);
+        features.push(match (is_reverse, is_iterate) {
+            (false, false) => "_include",
+            (false, true) => "_include:iterate",
+            (true, false) => "_revinclude",
+            (true, true) => "_revinclude:iterate",
+        });
+        if is_all && !is_reverse {
+            features.push("_include of *");
+        }
+    }
+}
+
+impl Store {
+    /// [`Store::of_type`], for as long as the store is borrowed.
+    fn of_type_lasting<'s>(&'s self, type_name: &str) -> impl Iterator<Item = &'s Value> {
+        let first = (type_name.to_owned(), String::new());
+        let name = type_name.to_owned();
+        self.resources
+            .range(first..)
+            .take_while(move |((n, _), _)| *n == name)
+            .map(|(_, r)| r)
+    }
+}
+
+fn values_of<'a>(resource: &'a Value, parameter: &SearchParameter) -> Vec<Typed<'a>> {
+    let items = evaluate(&parameter.expression, root(resource), resource);
+    match parameter.kind {
+        Kind::Composite => items.iter().map(|_| Typed::Nothing).collect(),
+        kind => items.into_iter().flat_map(|item| typed(kind, item)).collect(),
+    }
+}
+
+/// Those that have values by an expression, and that the server is asked for here.
+fn searchable(type_name: &str) -> impl Iterator<Item = &'static SearchParameter> {
+    definitions()
+        .search_parameters_of(type_name)
+        .filter(move |p| !p.expression.is_empty() && p.kind != Kind::Special)
+        .filter(move |p| p.kind != Kind::Composite || is_on("composite of a part") || p.expression == type_name)
+        .filter(|p| p.kind != Kind::Composite || is_on("component by its own expression") || p.code == "code-value-quantity")
+}
+
+/// Whether an untyped chain asks the same of every type that it can go on from.
+fn means_the_same_for_all(targets: &[String], target: &str, inner: &str) -> bool {
+    let (code, modifier) = inner.split_once(':').unwrap_or((inner, ""));
+    let of = |type_name: &str| definitions().search_parameter(type_name, code);
+    let Some(one) = of(target) else { return false };
+    let is_same = |other: &SearchParameter| other.kind == one.kind && (one.kind != Kind::Composite || other.url == one.url);
+    modifier.chars().all(|c| !c.is_uppercase()) && targets.iter().filter_map(|t| of(t)).all(is_same)
+}
+
+fn feature_of(kind: Kind, modifier: &str) -> Option<&'static str> {
+    Some(match (kind, modifier) {
+        (Kind::Token, "") => "token",
+        (Kind::Token, "text") => "token:text",
+        (Kind::Token, "of-type") => "token:of-type",
+        (Kind::Token, _) => "token:not",
+        (Kind::String, "") => "string",
+        (Kind::String, "contains") => "string:contains",
+        (Kind::String, _) => "string:exact",
+        (Kind::Uri, "") => "uri",
+        (Kind::Uri, "above") => "uri:above",
+        (Kind::Uri, _) => "uri:below",
+        (Kind::Reference, "identifier") => "reference:identifier",
+        (Kind::Reference, name) if !name.is_empty() => "reference:[type]",
+        (Kind::Composite, _) => "composite",
+        _ => return None,
+    })
+}
+
+fn identifiers_of_references(value: &Value) -> Vec<Typed<'_>> {
+    match value {
+        Value::Array(items) => items.iter().flat_map(identifiers_of_references).collect(),
+        Value::Object(members) => {
+            let own = members
+                .get("identifier")
+                .filter(|i| i.is_object() && !members.contains_key("resourceType"));
+            let own = own.map(|i| Typed::Coded {
+                system: i["system"].as_str(),
+                code: i["value"].as_str(),
+            });
+            own.into_iter()
+                .chain(members.values().flat_map(identifiers_of_references))
+                .collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn of_type(rng: &mut StdRng, samples: &[Typed<'_>]) -> String {
+    let identifiers: Vec<&Value> = samples
+        .iter()
+        .filter_map(|s| if let Typed::Identifier(i) = s { Some(*i) } else { None })
+        .collect();
+    let typed: Vec<&&Value> = identifiers
+        .iter()
+        .filter(|i| i["type"].is_object() && i["value"].is_string())
+        .collect();
+    let (code, value) = match typed.choose(rng) {
+        Some(identifier) => (
+            identifier["type"]["coding"][0]["code"].as_str().unwrap_or("MR"),
+            identifier["value"].as_str().unwrap_or("a"),
+        ),
+        None => (pick(rng, &["MR", "SS"]), pick(rng, pools::CODES)),
+    };
+    format!("http://terminology.hl7.org/CodeSystem/v2-0203|{code}|{}", escape(value))
+}
+
+/// `has_systems`: the values are codings or identifiers; else "only the `[parameter]=[code]` form is allowed", or the implied system's.
+fn token(rng: &mut StdRng, sample: Option<&Typed<'_>>, has_systems: bool, is_counted: bool, features: &mut Features) -> String {
+    let (system, code) = match sample {
+        Some(Typed::Coded { system, code }) => (system.map(str::to_owned), code.map(str::to_owned)),
+        Some(Typed::Plain { code, implied, .. }) => {
+            let text = escape(code);
+            return match implied {
+                Some(system) if rng.random_bool(0.3) => format!("{}|{text}", escape(system)),
+                _ => text,
+            };
+        }
+        _ if !has_systems => return escape(pick(rng, pools::CODES)),
+        _ => (Some(pick(rng, pools::SYSTEMS).to_owned()), Some(pick(rng, pools::CODES).to_owned())),
+    };
+    let code = code.unwrap_or_else(|| pick(rng, pools::CODES).to_owned());
+    let (form, text) = match (rng.random_range(0..10), system) {
+        (0..=3, Some(system)) => ("token system|code", format!("{}|{}", escape(&system), escape(&code))),
+        (4, Some(system)) => ("token system|", format!("{}|", escape(&system))),
+        (0..=3, None) | (4, None) | (5, Some(_)) => ("token |code", format!("|{}", escape(&code))),
+        _ => ("token", escape(&code)),
+    };
+    if is_counted {
+        features.push(form);
+    }
+    text
+}
+
+fn string(rng: &mut StdRng, sample: Option<&Typed<'_>>, modifier: &str) -> String {
+    let word = match sample {
+        Some(Typed::Strings(strings)) => strings.choose(rng).copied().unwrap_or("a"),
+        _ => pick(rng, pools::WORDS),
+    };
+    let letters: Vec<char> = word.chars().collect();
+    let (from, to) = match (modifier, rng.random_bool(0.4)) {
+        ("exact", _) if rng.random_bool(0.8) => (0, letters.len()),
+        ("contains", _) => {
+            let from = rng.random_range(0..letters.len());
+            (from, rng.random_range(from + 1..=letters.len()))
+        }
+        (_, true) => (0, letters.len()),
+        _ => (0, rng.random_range(1..=letters.len())),
+    };
+    let mut text: String = letters[from..to].iter().collect();
+    match rng.random_range(0..6) {
+        0 if modifier != "exact" => text = text.to_uppercase().replace("SS", "ss"),
+        1 if modifier != "exact" => text = text.to_lowercase(),
+        _ => {}
+    }
+    // A part that folds to nothing asks for nothing, and one without three letters or digits in a row is too costly.
+    let folded = crate::values::fold(&text);
+    let has_three = folded.split(|c: char| !c.is_alphanumeric()).any(|word| word.chars().count() >= 3);
+    match folded.is_empty() || modifier == "contains" && !has_three {
+        true => "ross".to_owned(),
+        false => escape(&text),
+    }
+}
+
+fn prefixed(rng: &mut StdRng, kind: &str, text: &str, features: &mut Features) -> String {
+    let prefix = pick(rng, &PREFIXES);
+    let name = format!("{kind} {prefix}");
+    let feature = crate::features::FEATURES.iter().find(|(feature, _, _)| *feature == name);
+    features.push(feature.expect("a feature for each prefix").0);
+    match prefix {
+        "eq" if rng.random_bool(0.7) => text.to_owned(),
+        _ => format!("{prefix}{text}"),
+    }
+}
+
+/// A date that a span begins or ends with, to some precision.
+fn moment_of(rng: &mut StdRng, span: &Span) -> String {
+    let ends: Vec<i64> = [span.low, span.high]
+        .into_iter()
+        .filter(|end| ![WITHOUT_BEGINNING, WITHOUT_END].contains(end))
+        .collect();
+    let end = ends.choose(rng).copied().unwrap_or_default();
+    let text = DateTime::from_timestamp_micros(end)
+        .expect("a date")
+        .to_rfc3339_opts(SecondsFormat::Millis, true);
+    let length = *[4, 7, 10, 16, 19, text.len()].choose(rng).expect("a length");
+    format!("{}{}", &text[..length], if [16, 19].contains(&length) { "Z" } else { "" })
+}
+
+/// A number of the population, perhaps written with another precision.
+fn number(rng: &mut StdRng) -> String {
+    match rng.random_range(0..4) {
+        0 => pick(
+            rng,
+            &[
+                "1.0", "1e0", "1.00", "5.40", "1e1", "100.00", "1e2", "5.4e-3", "0", "2", "3", "-3.0", "1.05e1", "5.35",
+            ],
+        )
+        .to_owned(),
+        _ => pick(rng, pools::NUMBERS).to_owned(),
+    }
+}
+
+/// The number of a value, or another.
+fn number_of(rng: &mut StdRng, sample: Option<&Typed<'_>>) -> String {
+    match sample {
+        Some(Typed::Quantity(interval, _)) if rng.random_bool(0.6) => {
+            interval.low.or(interval.high).map_or_else(|| number(rng), |n| n.to_string())
+        }
+        _ => number(rng),
+    }
+}
+
+fn quantity(rng: &mut StdRng, sample: Option<&Typed<'_>>, features: &mut Features) -> String {
+    let number = number_of(rng, sample);
+    let unit = match sample {
+        Some(Typed::Quantity(_, Some(unit))) if rng.random_bool(0.7) => unit["code"].as_str().unwrap_or("mg"),
+        _ => pick(rng, pools::UNITS),
+    };
+    let text = match rng.random_range(0..5) {
+        0 | 1 => number,
+        2 => {
+            features.push("quantity ||unit");
+            let all = [unit, unit, "EUR", "people's unit"];
+            format!(
+                "{number}||{}",
+                pick(rng, if is_on("unit as people write it") { &all } else { &all[..3] })
+            )
+        }
+        _ => {
+            features.push("quantity system|code");
+            let system = pick(rng, &["http://unitsofmeasure.org", "http://unitsofmeasure.org", "urn:units"]);
+            format!("{number}|{system}|{unit}")
+        }
+    };
+    prefixed(rng, "quantity", &text, features)
+}

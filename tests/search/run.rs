@@ -1,0 +1,385 @@
+//! A run: populations, each on a server of its own; searches by several clients at once; writes between them; and what does not agree.
+
+use crate::evaluator::Key;
+use crate::evaluator::Query;
+use crate::evaluator::Store;
+use crate::evaluator::key_of;
+use crate::features::Counts;
+use crate::features::is_on;
+use crate::population::Draw;
+use crate::queries::Asked;
+use crate::queries::Generator;
+use crate::support::http::Answer;
+use crate::support::http::Connection;
+use crate::support::server::DataDir;
+use crate::support::server::Server;
+use crate::support::server::next_of;
+use rand::Rng;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use serde_json::Value;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+/// What to run.
+pub struct Plan {
+    pub seed: u64,
+    pub populations: usize,
+    pub searches: usize,
+}
+
+/// Rounds of searches on a population, with writes between them.
+const ROUNDS: usize = 8;
+const CLIENTS: usize = 4;
+/// Resources that are changed, deleted or made again between two rounds.
+const WRITES: usize = 12;
+/// Disagreements that are told in full.
+const TOLD_MAX: usize = 12;
+
+#[derive(Debug, Default)]
+pub struct Report {
+    pub searches: usize,
+    pub without_result: usize,
+    pub counts: Counts,
+    pub disagreements: Vec<String>,
+    /// Resources that the server did not take, with the reason.
+    pub refused: Vec<String>,
+    pub resources: usize,
+    pub seconds: f64,
+}
+
+impl Report {
+    fn merge(&mut self, other: Report) {
+        self.searches += other.searches;
+        self.without_result += other.without_result;
+        self.counts.merge(&other.counts);
+        self.disagreements.extend(other.disagreements);
+        self.refused.extend(other.refused);
+        self.resources += other.resources;
+    }
+
+    pub fn print(&self, seed: u64) {
+        println!(
+            "seed {seed}: {} searches over {} resources ({} refused) in {:.1} s; {:.0} % without result",
+            self.searches,
+            self.resources,
+            self.refused.len(),
+            self.seconds,
+            100.0 * self.without_result as f64 / self.searches.max(1) as f64
+        );
+        for (feature, (asked, found)) in &self.counts.0 {
+            println!("  {feature:28} {asked:6} searches, {found:6} with a result");
+        }
+    }
+}
+
+/// The generator of one place of a run: it does not depend on what other clients do meanwhile.
+fn rng(plan: &Plan, place: [usize; 3]) -> StdRng {
+    let mixed = place.iter().fold(plan.seed, |seed, part| {
+        seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(*part as u64 + 1)
+    });
+    StdRng::seed_from_u64(mixed)
+}
+
+pub fn run(plan: &Plan) -> Report {
+    let begin = Instant::now();
+    let mut report = Report::default();
+    for population in 0..plan.populations {
+        report.merge(on_population(plan, population));
+    }
+    report.seconds = begin.elapsed().as_secs_f64();
+    report
+}
+
+/// One population, on a server of its own.
+pub struct World {
+    pub server: Server,
+    _dir: DataDir,
+    pub store: Store,
+}
+
+impl World {
+    pub fn new() -> World {
+        let dir = DataDir::new();
+        // What others refer to is deleted too: searches must bear references to what is not there.
+        let server = Server::start(&dir, &[("EDS_INTEGRITY_ON_DELETE", "allow")]);
+        let store = Store {
+            base: server.base(),
+            ..Store::default()
+        };
+        World { server, _dir: dir, store }
+    }
+
+    /// Stores these, and keeps what the server made of them. The reasons for which it refused some.
+    pub fn put(&mut self, resources: Vec<Value>) -> Vec<String> {
+        let entry = |resource: &Value| {
+            let (type_name, id) = key_of(resource);
+            json!({"resource": resource, "request": {"method": "PUT", "url": format!("{type_name}/{id}")}})
+        };
+        let answer = self
+            .server
+            .bundle("batch", resources.iter().map(entry).collect())
+            .expect(200)
+            .json();
+        let mut refused = Vec::new();
+        let mut connection = Connection::open(self.server.address);
+        for (resource, entry) in resources.iter().zip(answer["entry"].as_array().expect("entries")) {
+            let key = key_of(resource);
+            if !entry["response"]["status"].as_str().is_some_and(|s| s.starts_with('2')) {
+                refused.push(format!("{key:?}: {}\n{resource}", entry["response"]["outcome"]));
+                continue;
+            }
+            let stored = connection.get(&format!("/fhir/{}/{}", key.0, key.1)).expect(200).json();
+            self.store.resources.insert(key, stored);
+        }
+        refused
+    }
+
+    /// Stores these as a document that is obscured from its first moment (docs/adr/0007-oscuramento.md). The evaluator does not know them.
+    fn hide(&mut self, resources: Vec<Value>) {
+        let identifier = json!({"system": "urn:oid:2.16.840.1.113883.2.9.2.120.4.4", "value": "1"});
+        let composition = json!({"resourceType": "Composition", "identifier": identifier, "status": "final", "type": {"text": "x"}, "date": "2024",
+            "title": "x", "subject": {"reference": "Patient/1"}, "author": [{"display": "x"}]});
+        let obscured = json!([{"coding": [{"system": "urn:oid:2.16.840.1.113883.2.9.3.3.6.1.3", "code": "P99"}]}]);
+        let reference = json!({"resourceType": "DocumentReference", "id": "h-document", "status": "current", "subject": {"reference": "Patient/1"},
+            "content": [{"attachment": {"title": "x"}}], "context": {"event": obscured}});
+        let mut entries = vec![json!({"resource": composition, "request": {"method": "POST", "url": "Composition"}})];
+        let with_ids: Vec<Value> = std::iter::once(reference).chain(resources).collect();
+        entries.extend(with_ids.iter().map(|resource| {
+            let (type_name, id) = key_of(resource);
+            json!({"resource": resource, "request": {"method": "PUT", "url": format!("{type_name}/{id}")}})
+        }));
+        let document = json!({"resourceType": "Bundle", "type": "transaction", "identifier": identifier, "entry": entries});
+        self.server.post("", &document).expect(200);
+        for (type_name, id) in with_ids.iter().map(key_of) {
+            self.server.get(&format!("/{type_name}/{id}")).expect(404);
+        }
+    }
+
+    fn delete(&mut self, key: &Key) {
+        let answer = self.server.delete(&format!("/{}/{}", key.0, key.1));
+        assert!(matches!(answer.status, 200 | 204), "{key:?}: {}", answer.status);
+        self.store.resources.remove(key);
+    }
+}
+
+fn on_population(plan: &Plan, population: usize) -> Report {
+    let mut world = World::new();
+    let mut writes = rng(plan, [population, 0, 0]);
+    let draw = Draw::new(&mut writes, &world.store.base);
+    let resources: Vec<Value> = draw.keys.iter().map(|(name, id)| draw.resource(&mut writes, name, id)).collect();
+    let hidden = draw.hidden.iter().map(|(name, id)| draw.resource(&mut writes, name, id)).collect();
+    // Every other population has an obscured document: its own resources, and references to them, must not be noticed.
+    if population.is_multiple_of(2) {
+        world.hide(hidden);
+    }
+    let refused = world.put(resources);
+    let mut report = Report {
+        refused,
+        resources: world.store.resources.len(),
+        ..Report::default()
+    };
+    let searches = plan.searches / plan.populations / ROUNDS / CLIENTS;
+    for round in 0..ROUNDS {
+        let world_now = &world;
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..CLIENTS)
+                .map(|client| scope.spawn(move || searches_of(world_now, rng(plan, [population, round + 1, client]), searches)))
+                .collect();
+            for client in clients {
+                report.merge(client.join().expect("a client that does not panic"));
+            }
+        });
+        report.refused.extend(change(&mut world, &draw, &mut writes));
+    }
+    report
+}
+
+/// Some resources get other values, some are deleted, some come back.
+fn change(world: &mut World, draw: &Draw, rng: &mut StdRng) -> Vec<String> {
+    let mut changed = Vec::new();
+    for _ in 0..WRITES {
+        let key = draw.keys.choose(rng).expect("a key").clone();
+        match rng.random_bool(0.3) && world.store.resources.contains_key(&key) {
+            true => world.delete(&key),
+            false => changed.push(draw.resource(rng, &key.0, &key.1)),
+        }
+    }
+    changed.sort_by_key(key_of);
+    changed.dedup_by_key(|resource| key_of(resource));
+    world.put(changed)
+}
+
+fn searches_of(world: &World, mut rng: StdRng, searches: usize) -> Report {
+    let mut report = Report::default();
+    let mut client = Client {
+        connection: Connection::open(world.server.address),
+        store: &world.store,
+    };
+    let generator = Generator::new(&world.store);
+    for _ in 0..searches {
+        let Asked { query, features } = generator.draw(&mut rng);
+        let is_supported = features.iter().all(|feature| is_on(feature));
+        let found = match is_supported {
+            true => client.compare(&query),
+            false => client.refusal(&query).map(|()| 0),
+        };
+        report.searches += 1;
+        let count = *found.as_ref().unwrap_or(&1);
+        report.without_result += usize::from(count == 0 && is_supported);
+        report.counts.add(&features, count > 0);
+        if let Err(difference) = found {
+            let told = match report.disagreements.len() < TOLD_MAX {
+                true => client.told(&query, &difference),
+                false => format!("{}: {difference}", query.text()),
+            };
+            report.disagreements.push(told);
+        }
+    }
+    report
+}
+
+/// A client that compares the server's answers with the evaluator's.
+pub struct Client<'s> {
+    pub connection: Connection,
+    pub store: &'s Store,
+}
+
+impl Client<'_> {
+    fn ask(&mut self, query: &Query) -> Answer {
+        let mut encoded = form_urlencoded::Serializer::new(String::new());
+        encoded.extend_pairs(&query.pairs);
+        self.connection.get(&format!("/fhir/{}?{}", query.path, encoded.finish()))
+    }
+
+    /// The server says that it does not have what is asked for.
+    pub fn refusal(&mut self, query: &Query) -> Result<(), String> {
+        let answer = self.ask(query);
+        let code = answer.json()["issue"][0]["code"].clone();
+        match answer.status == 400 && code == "not-supported" {
+            true => Ok(()),
+            false => Err(format!("{} {code}, not a refusal as not-supported", answer.status)),
+        }
+    }
+
+    /// Number of matches, if server and evaluator agree on them; what differs otherwise.
+    pub fn compare(&mut self, query: &Query) -> Result<usize, String> {
+        let expected = self.store.matches(query);
+        let mut pages = vec![self.page(query)?];
+        let limit = expected.len() + 2;
+        while let Some(target) = pages.last().and_then(next_of) {
+            let answer = self.connection.get(&target);
+            if answer.status != 200 || pages.len() > limit {
+                return Err(format!("page {}: status {}", pages.len() + 1, answer.status));
+            }
+            pages.push(answer.json());
+        }
+        let last = |name: &str| query.pairs.iter().rfind(|(n, _)| n == name).map(|(_, value)| value.as_str());
+        let is_count = last("_summary") == Some("count") || last("_count") == Some("0");
+        for page in &pages {
+            if (is_count || last("_total") == Some("accurate")) && page["total"] != expected.len() {
+                return Err(format!("total {}, expected {}", page["total"], expected.len()));
+            }
+            self.check_includes(query, page)?;
+        }
+        let found: Vec<Key> = pages.iter().flat_map(|page| keys(page, "match")).collect();
+        let distinct: BTreeSet<Key> = found.iter().cloned().collect();
+        if is_count {
+            return if found.is_empty() {
+                Ok(expected.len())
+            } else {
+                Err("entries beside a count".to_owned())
+            };
+        }
+        if distinct != expected {
+            let names = |keys: BTreeSet<&Key>| keys.iter().map(|(name, id)| format!("{name}/{id}")).collect::<Vec<_>>().join(" ");
+            return Err(format!(
+                "too many: [{}], lacking: [{}]",
+                names(distinct.difference(&expected).collect()),
+                names(expected.difference(&distinct).collect())
+            ));
+        }
+        if found.len() != distinct.len() {
+            return Err("a match comes twice".to_owned());
+        }
+        if !self.store.is_sorted(query, &found) {
+            let rows = found
+                .iter()
+                .map(|key| format!("{}/{} {:?}", key.0, key.1, self.store.sort_values(query, key)));
+            return Err(format!("not in order:\n{}", rows.collect::<Vec<_>>().join("\n")));
+        }
+        Ok(expected.len())
+    }
+
+    fn page(&mut self, query: &Query) -> Result<Value, String> {
+        let answer = self.ask(query);
+        match answer.status {
+            200 => Ok(answer.json()),
+            status => Err(format!("status {status}: {}", String::from_utf8_lossy(&answer.body))),
+        }
+    }
+
+    /// "Each page of search results should include the matching includes for the resources in each page" (search.html#include).
+    fn check_includes(&self, query: &Query, page: &Value) -> Result<(), String> {
+        let matches: BTreeSet<Key> = keys(page, "match").into_iter().collect();
+        let expected = self.store.included(query, &matches);
+        let listed = keys(page, "include");
+        let included: BTreeSet<Key> = listed.iter().cloned().collect();
+        match included == expected && listed.len() == included.len() {
+            true => Ok(()),
+            false => Err(format!(
+                "includes too many: {:?}, lacking: {:?}",
+                included.difference(&expected).collect::<Vec<_>>(),
+                expected.difference(&included).collect::<Vec<_>>()
+            )),
+        }
+    }
+
+    /// The disagreement, by the smallest search that shows one, with the resources on which the two differ.
+    fn told(&mut self, query: &Query, difference: &str) -> String {
+        let (mut query, mut difference) = (query.clone(), difference.to_owned());
+        while let Some((smaller, its)) = self.smaller(&query) {
+            (query, difference) = (smaller, its);
+        }
+        let mentioned = self.store.resources.iter().filter(|((name, id), _)| {
+            let slash = format!("{name}/{id}");
+            let quoted = format!("({name:?}, {id:?})");
+            difference.split([' ', '[', ']', '\n']).any(|word| word == slash) || difference.contains(&quoted)
+        });
+        let shown: Vec<String> = mentioned.take(4).map(|(_, resource)| resource.to_string()).collect();
+        format!("{}\n    {difference}\n    {}", query.text(), shown.join("\n    "))
+    }
+
+    /// The search without one of its parts, if the two disagree on that too.
+    fn smaller(&mut self, query: &Query) -> Option<(Query, String)> {
+        let mut candidates = Vec::new();
+        for (i, (_, value)) in query.pairs.iter().enumerate() {
+            let mut without = query.clone();
+            without.pairs.remove(i);
+            candidates.push(without);
+            let alternatives = crate::values::split(value, ',');
+            for j in (0..alternatives.len()).filter(|_| alternatives.len() > 1) {
+                let mut fewer = alternatives.clone();
+                fewer.remove(j);
+                let mut without = query.clone();
+                without.pairs[i].1 = fewer.join(",");
+                candidates.push(without);
+            }
+        }
+        candidates.into_iter().find_map(|smaller| {
+            let difference = self.compare(&smaller).err()?;
+            Some((smaller, difference))
+        })
+    }
+}
+
+/// Keys of a page's entries of one mode, in order.
+fn keys(page: &Value, mode: &str) -> Vec<Key> {
+    let entries = page["entry"].as_array().into_iter().flatten();
+    entries
+        .filter(|e| e["search"]["mode"] == mode)
+        .map(|e| key_of(&e["resource"]))
+        .collect()
+}
