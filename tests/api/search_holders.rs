@@ -76,7 +76,8 @@ fn stored() -> &'static (Server, DataDir) {
             server.bundle("transaction", entries.collect()).expect(200);
         }
         // One patient is gone, one has lost all that had the code.
-        server.delete("/Patient/p38").expect(204);
+        let gone = server.fhir("DELETE", "/Patient/p38").header("x-referrers", "stay");
+        gone.send().expect(204);
         for j in 0..OF_EACH {
             server.delete(&format!("/Observation/p39-{j}")).expect(204);
         }
