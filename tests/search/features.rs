@@ -91,7 +91,7 @@ pub const FEATURES: &[(&str, State, usize)] = &[
     ("_revinclude", On, 200),
     ("_revinclude:iterate", On, 50),
     // References to the server by its own address, which searches find as those without.
-    ("reference of ours by url", Awaited, 0),
+    ("reference of ours by url", On, 0),
     ("unit as people write it", On, 0),
     ("comparator that excludes", On, 0),
     ("range without a value", On, 0),

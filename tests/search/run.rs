@@ -13,6 +13,7 @@ use crate::support::http::Answer;
 use crate::support::http::Connection;
 use crate::support::server::DataDir;
 use crate::support::server::Server;
+use crate::support::server::free_port;
 use crate::support::server::next_of;
 use rand::Rng;
 use rand::SeedableRng;
@@ -104,7 +105,10 @@ impl World {
     pub fn new() -> World {
         let dir = DataDir::new();
         // What others refer to is deleted too: searches must bear references to what is not there.
-        let server = Server::start(&dir, &[("EDS_INTEGRITY_ON_DELETE", "allow")]);
+        // References by the server's own address are known from its settings.
+        let address = format!("127.0.0.1:{}", free_port());
+        let settings = [("EDS_INTEGRITY_ON_DELETE", "allow"), ("EDS_BASE_URL", &format!("http://{address}"))];
+        let server = Server::start_at(&dir, &address, &settings);
         let store = Store {
             base: server.base(),
             ..Store::default()
