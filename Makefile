@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 EDS := target/release/eds
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-long test-faults fuzz check demo bench bench-peers bench-growth bench-profile release clean
+.PHONY: help setup build run test test-long test-faults fuzz check demo bench bench-peers bench-growth bench-cliff bench-profile release clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -47,6 +47,9 @@ bench-peers: setup ## the same load on eds and on the peers that registries serv
 
 bench-growth: setup ## the same load at 100 thousand, 1 million and 5 million resources, as a plot (SIZES="100000 1000000")
 	scripts/bench-growth $(ARGS)
+
+bench-cliff: setup ## two hundred shapes of search over 2 million skewed Observations: the slowest, with their plans
+	scripts/bench-cliff $(ARGS)
 
 bench-profile: setup ## flame graphs of import, create, read and search, in target/profile (needs perf)
 	scripts/bench-profile $(ARGS)

@@ -3,6 +3,7 @@
 //! The figure it steers by is CPU per operation, server plus PostgreSQL, read from `/proc`: it holds on a noisy machine.
 
 pub mod calendar;
+pub mod cliff;
 pub mod compare;
 pub mod growth;
 pub mod http;

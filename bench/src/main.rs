@@ -9,6 +9,9 @@ use std::process::ExitCode;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
+use eds_bench::cliff;
+use eds_bench::cliff::Cliff;
+use eds_bench::cliff::data::Data;
 use eds_bench::compare;
 use eds_bench::growth;
 use eds_bench::http::BaseUrl;
@@ -46,6 +49,8 @@ enum Job {
     /// Imports a population, updates it, and measures searches as of now and as of an instant in the middle; prints Markdown, and exits with 1 if any
     /// answer was wrong.
     AsOf(Box<RunArguments>),
+    /// Loads skewed data into a server and measures two hundred shapes of search; prints Markdown, and exits with 1 if one takes too long.
+    Cliff(CliffArguments),
     /// Sets reports of several servers against each other; prints Markdown.
     Compare {
         /// NAME=FILE of each, ours first; the files are those of run --out.
@@ -66,6 +71,34 @@ enum Job {
 fn named_report(text: &str) -> Result<(String, Report), String> {
     let (name, path) = text.split_once('=').ok_or("a report is given as NAME=FILE")?;
     Ok((name.to_owned(), Report::read(Path::new(path))?))
+}
+
+#[derive(Args)]
+struct CliffArguments {
+    /// FHIR base; the store behind it should be empty.
+    #[arg(long)]
+    base_url: String,
+    #[arg(long, default_value_t = 2_000_000)]
+    observations: u64,
+    #[arg(long, default_value_t = 100_000)]
+    patients: u64,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Rest after loading, in seconds, for autovacuum and statistics.
+    #[arg(long, default_value_t = 0)]
+    rest_seconds: u64,
+    /// Seconds of reads beside the worst searches; 0 leaves it out.
+    #[arg(long, default_value_t = 20)]
+    beside_seconds: u64,
+    /// Only shapes whose name holds this.
+    #[arg(long)]
+    only: Option<String>,
+    /// The data are there already.
+    #[arg(long)]
+    loaded: bool,
+    /// How many of the slowest are told with their plans.
+    #[arg(long, default_value_t = 10)]
+    plans: usize,
 }
 
 #[derive(Args)]
@@ -121,6 +154,7 @@ fn main() -> ExitCode {
         Job::Population { patients, seed, out } => write_population(patients, seed, &out),
         Job::Run(arguments) => run(*arguments),
         Job::AsOf(arguments) => look_back(*arguments),
+        Job::Cliff(arguments) => find_cliffs(arguments),
         Job::Compare { reports } => {
             print!("{}", compare::markdown(&reports));
             Ok(ExitCode::SUCCESS)
@@ -145,6 +179,23 @@ fn show_growth(plot: &Path, reports: &[PathBuf]) -> Result<ExitCode, Box<dyn Err
     fs::write(plot, growth::svg(&reports))?;
     print!("{}", growth::markdown(&reports));
     Ok(ExitCode::SUCCESS)
+}
+
+fn find_cliffs(arguments: CliffArguments) -> Result<ExitCode, Box<dyn Error>> {
+    let is_met = cliff::run(&Cliff {
+        base: BaseUrl::parse(&arguments.base_url)?,
+        data: Data {
+            observations: arguments.observations,
+            patients: arguments.patients,
+            seed: arguments.seed,
+        },
+        is_loaded: arguments.loaded,
+        rest_seconds: arguments.rest_seconds,
+        beside_seconds: arguments.beside_seconds,
+        only: arguments.only,
+        plans: arguments.plans,
+    })?;
+    Ok(ExitCode::from(u8::from(!is_met)))
 }
 
 fn look_back(arguments: RunArguments) -> Result<ExitCode, Box<dyn Error>> {
