@@ -20,6 +20,7 @@ use crate::interaction::operation;
 use crate::outcome::Outcome;
 use crate::policy::Policy;
 use crate::search::cursor::CursorKey;
+use crate::search::full_text::FullText;
 use crate::search::named::NamedQuery;
 use crate::search::parameters::Registry;
 use crate::search::parse::Limits;
@@ -107,7 +108,8 @@ fn cluster_options(config: &Config) -> Result<Options, String> {
 /// Everything that interactions need, on an open database. Errors: a text for the operator.
 pub async fn service(config: &Config, database: &Settings) -> Result<Service, String> {
     let definitions = definitions();
-    let registry = Arc::new(Registry::load(definitions)?.with_base(&limits(config).base_url));
+    let registry = Registry::load(definitions)?.with_base(&limits(config).base_url);
+    let registry = Arc::new(registry.with_full_text(full_text(config)));
     let validator = Arc::new(Validator::load(definitions, policies(config))?);
     let store = Store::open(database, registry, Clock::System).await.map_err(told)?;
     let key: Vec<u8> = sqlx::query_scalar("select cursor_key from repository")
@@ -165,6 +167,15 @@ fn limits(config: &Config) -> Limits {
         as_of_age_min_ms: config.search.as_of_age_min_ms,
         explain_allowed: config.search.explain_allowed,
         base_url,
+    }
+}
+
+/// What of each resource's text is indexed.
+pub fn full_text(config: &Config) -> FullText {
+    match config.search.full_text {
+        config::sections::FullText::Off => FullText::Off,
+        config::sections::FullText::Narrative => FullText::Narrative,
+        config::sections::FullText::Content => FullText::Content,
     }
 }
 

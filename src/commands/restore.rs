@@ -4,6 +4,7 @@
 //! is moved to its place: `store::restored`, `docs/adr/0009-backup.md`.
 
 use crate::clock::Clock;
+use crate::commands::full_text;
 use crate::commands::settings;
 use crate::commands::told;
 use crate::config::Config;
@@ -63,7 +64,7 @@ fn parsed(until: &str) -> Result<DateTime<Utc>, String> {
 
 /// Reads what came later, and brings the restored database into service.
 async fn take_over(config: &Config, cluster: &Cluster, later: Option<Cluster>) -> Result<Done, String> {
-    let registry = Arc::new(Registry::load(definitions())?);
+    let registry = Arc::new(Registry::load(definitions())?.with_full_text(full_text(config)));
     let store = Store::open(&settings(config, cluster.url()), registry, Clock::System)
         .await
         .map_err(told)?;

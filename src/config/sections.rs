@@ -105,6 +105,16 @@ pub struct Search {
     pub named_queries: Vec<NamedQuery>,
     pub as_of_age_min_ms: u32,
     pub explain_allowed: bool,
+    pub full_text: FullText,
+}
+
+/// What `_text` and `_content` look into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FullText {
+    Off,
+    Narrative,
+    Content,
 }
 
 /// A search that the operator has written down, for `_query`.

@@ -6,6 +6,7 @@ use crate::fhir::definitions::model::SearchParameterKind;
 use crate::interaction::Service;
 use crate::interaction::operation;
 use crate::interaction::operation::Level;
+use crate::search::full_text::FullText;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::TypeParameters;
 use crate::search::value::modifiers;
@@ -29,7 +30,12 @@ const TYPE_INTERACTIONS: &[&str] = &[
 const SYSTEM_INTERACTIONS: &[&str] = &["transaction", "batch", "history-system", "search-system"];
 
 /// What a client might look for and does not find; told in the statement.
-const NOT_SUPPORTED: &[&str] = &["_text", "_content", "functional lists ($current-...)", "_contained", "near"];
+const NOT_SUPPORTED: &[&str] = &[
+    "_content unless the setting search.full_text is \"content\"",
+    "functional lists ($current-...)",
+    "_contained",
+    "near",
+];
 /// Search parameters that are no element of a resource: they stand in every search.
 const SEARCH_PARAMETERS: &[(&str, &str, &str)] = &[
     (
@@ -103,7 +109,7 @@ fn resource(service: &Service, of: &TypeParameters) -> Value {
         .filter(|(_, name, _)| *name == of.name)
         .map(|(url, _, _)| url)
         .collect();
-    let parameters: Vec<Value> = of.parameters.iter().filter(|p| p.unsupported.is_none()).map(parameter).collect();
+    let parameters: Vec<Value> = of.parameters.iter().filter(|p| is_searched(of, p)).map(parameter).collect();
     let references = |p: &&Parameter| p.kind == SearchParameterKind::Reference && p.unsupported.is_none();
     let includes: Vec<String> = of
         .parameters
@@ -144,6 +150,16 @@ fn operations(service: &Service, levels: &[Level], type_name: Option<&str>) -> V
         .into_iter()
         .map(|o| json!({"name": o.name, "definition": o.definition}))
         .collect()
+}
+
+/// Parameters of the text are there if their text is indexed.
+fn is_searched(of: &TypeParameters, parameter: &Parameter) -> bool {
+    let needed = match parameter.code.as_str() {
+        "_text" => FullText::Narrative,
+        "_content" => FullText::Content,
+        _ => FullText::Off,
+    };
+    parameter.unsupported.is_none() && of.full_text >= needed
 }
 
 fn reverse_includes(service: &Service, target: &str) -> Vec<String> {

@@ -48,6 +48,8 @@ pub enum Condition {
     NumberPair(Vec<i32>, Box<(Comparison, Comparison)>),
     /// A normalised string that begins with this.
     StringStart(Vec<i32>, String),
+    /// Its narrative (or, if `true`, its whole content) has words, in the syntax of PostgreSQL's `websearch_to_tsquery`.
+    FullText(bool, String),
     /// A normalised string that is this.
     StringEquals(Vec<i32>, String),
     /// A normalised string that ends with this.
@@ -55,11 +57,15 @@ pub enum Condition {
     /// A normalised string that contains this.
     StringPart(Vec<i32>, String),
     /// None of these bits of `present` is set.
-    Missing(i64),
+    Missing(i16, i64),
     /// References, under one of these salts, a resource for which the inner condition holds.
     Chain(Vec<i64>, Box<Condition>),
+    /// The same, to be asked of each row that is there.
+    LeadsTo(Vec<i64>, Box<Condition>),
     /// Is referenced, under one of these salts, by a resource for which the inner condition holds.
     Has(Vec<i64>, Box<Condition>),
+    /// The same, to be asked of each row that is there.
+    IsHeldBy(Vec<i64>, Box<Condition>),
 }
 
 /// What stands for terms that the database knows.
@@ -156,6 +162,20 @@ pub struct Joint {
 }
 
 impl Condition {
+    /// A part of it is full text.
+    pub fn looks_into_text(&self) -> bool {
+        match self {
+            Condition::FullText(..) => true,
+            Condition::All(conditions) | Condition::Any(conditions) => conditions.iter().any(Condition::looks_into_text),
+            Condition::Not(inner)
+            | Condition::Chain(_, inner)
+            | Condition::LeadsTo(_, inner)
+            | Condition::Has(_, inner)
+            | Condition::IsHeldBy(_, inner) => inner.looks_into_text(),
+            _ => false,
+        }
+    }
+
     /// Holds for nothing.
     pub fn nothing() -> Condition {
         Condition::Any(Vec::new())

@@ -52,18 +52,18 @@ pub struct Strings {
 
 impl Density {
     pub fn plan(&self, condition: &Condition) -> Plan {
-        if self.rows_of(condition) <= GATHER_ROWS_MAX && !self.filters_by_dense(condition) {
-            Plan::Gather
-        } else {
-            Plan::Walk
-        }
+        let (driver, rest) = self.driver(condition);
+        let is_gathered = self.rows_of(condition) <= GATHER_ROWS_MAX && !self.filters_by_dense(&driver) && !self.filters_by_dense(&rest);
+        if is_gathered { Plan::Gather } else { Plan::Walk }
     }
 
     /// Whether rows would be looked for in the referenced resources of a dense condition, which only a hash join does in reasonable time.
     fn filters_by_dense(&self, condition: &Condition) -> bool {
         match condition {
             Condition::Has(_, inner) => self.rows_of(inner) > GATHER_ROWS_MAX || self.filters_by_dense(inner),
-            Condition::Chain(_, inner) | Condition::Not(inner) => self.filters_by_dense(inner),
+            Condition::Chain(_, inner) | Condition::LeadsTo(_, inner) | Condition::IsHeldBy(_, inner) | Condition::Not(inner) => {
+                self.filters_by_dense(inner)
+            }
             Condition::All(conditions) | Condition::Any(conditions) => conditions.iter().any(|c| self.filters_by_dense(c)),
             _ => false,
         }
@@ -101,19 +101,21 @@ impl Density {
         let Condition::All(conditions) = condition else {
             return (condition.clone(), Condition::All(Vec::new()));
         };
-        let (terms, others): (Vec<&Condition>, Vec<&Condition>) = conditions
-            .iter()
-            .partition(|c| matches!(c, Condition::Terms(_) | Condition::Chain(..)));
+        let (terms, others): (Vec<&Condition>, Vec<&Condition>) = conditions.iter().partition(|c| match c {
+            Condition::Terms(_) => true,
+            Condition::Chain(_, inner) => !self.is_dense(inner),
+            _ => false,
+        });
         let least = |conditions: &[&Condition]| conditions.iter().map(|c| self.rows_of(c)).fold(f64::INFINITY, f64::min);
         let rarest = others.iter().min_by(|a, b| self.rows_of(a).total_cmp(&self.rows_of(b)));
         match rarest {
             Some(rarest) if self.rows_of(rarest) < least(&terms) => {
                 let rest = conditions.iter().filter(|c| !std::ptr::eq(*c, *rarest));
-                ((*rarest).clone(), Condition::All(rest.cloned().collect()))
+                ((*rarest).clone(), Condition::All(rest.map(|c| self.asked(c)).collect()))
             }
             _ => {
-                let all = |conditions: Vec<&Condition>| Condition::All(conditions.into_iter().cloned().collect());
-                (all(terms), all(others))
+                let driver = Condition::All(terms.into_iter().cloned().collect());
+                (driver, Condition::All(others.into_iter().map(|c| self.asked(c)).collect()))
             }
         }
     }
@@ -137,6 +139,23 @@ impl Density {
         (4.0 * page as f64 * self.rows / matches.max(1) as f64) as usize + 1_000
     }
 
+    fn is_dense(&self, condition: &Condition) -> bool {
+        self.rows_of(condition) > GATHER_ROWS_MAX
+    }
+
+    /// The condition as it is asked of rows that are there: what is linked to very many resources is looked up for each row.
+    fn asked(&self, condition: &Condition) -> Condition {
+        let inner = |inner: &Condition| Box::new(self.asked(inner));
+        match condition {
+            Condition::Chain(salts, target) if self.is_dense(target) => Condition::LeadsTo(salts.clone(), inner(target)),
+            Condition::Has(salts, source) if self.is_dense(source) => Condition::IsHeldBy(salts.clone(), inner(source)),
+            Condition::All(conditions) => Condition::All(conditions.iter().map(|c| self.asked(c)).collect()),
+            Condition::Any(conditions) => Condition::Any(conditions.iter().map(|c| self.asked(c)).collect()),
+            Condition::Not(negated) => Condition::Not(inner(negated)),
+            other => other.clone(),
+        }
+    }
+
     fn rows_of_term(&self, term: i64) -> f64 {
         self.terms.get(&term).map_or(UNLISTED_ROWS, |share| f64::from(*share) * self.rows)
     }
@@ -158,11 +177,14 @@ impl Density {
             | Condition::Date(..)
             | Condition::LastUpdated(..)
             | Condition::Quantity(_)
+            | Condition::FullText(..)
             | Condition::StringEnd(..)
             | Condition::NumberPair(..)
             | Condition::Near(_)
             | Condition::StringPart(..)
-            | Condition::Missing(_) => f64::INFINITY,
+            | Condition::LeadsTo(..)
+            | Condition::IsHeldBy(..)
+            | Condition::Missing(..) => f64::INFINITY,
         }
     }
 }
@@ -174,6 +196,7 @@ fn may_be_rare(condition: &Condition) -> bool {
         Condition::Date(..)
         | Condition::LastUpdated(..)
         | Condition::Quantity(_)
+        | Condition::FullText(..)
         | Condition::StringEnd(..)
         | Condition::NumberPair(..)
         | Condition::Near(_)
@@ -236,7 +259,7 @@ mod tests {
             (Condition::negated(Terms(vec![9])), Plan::Walk),
             (All(vec![Condition::negated(Terms(vec![9])), Terms(vec![2])]), Plan::Gather),
             (Ids(vec![1, 2, 3]), Plan::Gather),
-            (Missing(1), Plan::Walk),
+            (Missing(1, 1), Plan::Walk),
             (string("rossi"), Plan::Walk),
             (string("mar"), Plan::Walk),
             (Chain(vec![5], Box::new(Terms(vec![9]))), Plan::Gather),
@@ -245,7 +268,8 @@ mod tests {
             (All(vec![Chain(vec![5], Box::new(Terms(vec![1]))), Terms(vec![1])]), Plan::Walk),
             (Has(vec![5], Box::new(Terms(vec![1]))), Plan::Walk),
             (All(Vec::new()), Plan::Walk),
-            (All(vec![Terms(vec![9]), Has(vec![5], Box::new(Terms(vec![1])))]), Plan::Walk),
+            (All(vec![Terms(vec![9]), Has(vec![5], Box::new(Terms(vec![1])))]), Plan::Gather),
+            (All(vec![Terms(vec![9]), Chain(vec![5], Box::new(Terms(vec![1])))]), Plan::Gather),
             (All(vec![Terms(vec![9]), Has(vec![5], Box::new(Terms(vec![2])))]), Plan::Gather),
         ] {
             assert_eq!(density().plan(&condition), plan, "{condition:?}");
@@ -285,19 +309,30 @@ mod tests {
         use Condition::*;
         let string = || StringStart(vec![1], "qqq".to_owned());
         let chain = || Chain(vec![5], Box::new(Ids(vec![9])));
+        let dense_chain = || Chain(vec![5], Box::new(Terms(vec![1])));
+        let dense_has = || Has(vec![6], Box::new(Terms(vec![1])));
         let mut density = density();
         density.strings.rows = 1_000.0;
         let all = |conditions: &[Condition]| All(conditions.to_vec());
         for (condition, driver, rest) in [
             (Terms(vec![1]), Terms(vec![1]), all(&[])),
             (
-                all(&[Terms(vec![1]), Missing(2), chain()]),
+                all(&[Terms(vec![1]), Missing(1, 2), chain()]),
                 all(&[Terms(vec![1]), chain()]),
-                all(&[Missing(2)]),
+                all(&[Missing(1, 2)]),
             ),
             (all(&[Terms(vec![1]), string()]), string(), all(&[Terms(vec![1])])),
             (all(&[Terms(vec![9]), string()]), all(&[Terms(vec![9])]), all(&[string()])),
             (all(&[Terms(vec![9]), Ids(vec![4])]), Ids(vec![4]), all(&[Terms(vec![9])])),
+            // What is linked to very many is looked up for each row.
+            (
+                all(&[Terms(vec![9]), dense_chain(), Condition::negated(dense_has())]),
+                all(&[Terms(vec![9])]),
+                all(&[
+                    LeadsTo(vec![5], Box::new(Terms(vec![1]))),
+                    Condition::negated(IsHeldBy(vec![6], Box::new(Terms(vec![1])))),
+                ]),
+            ),
         ] {
             assert_eq!(density.driver(&condition), (driver, rest), "{condition:?}");
         }

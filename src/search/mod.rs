@@ -7,6 +7,7 @@ pub mod cursor;
 pub mod datatype;
 pub mod density;
 pub mod expression;
+pub mod full_text;
 pub mod holders;
 pub mod index;
 pub mod lastn;

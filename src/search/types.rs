@@ -35,6 +35,7 @@ pub fn sql(policy: Policy, queries: &[Query], after: Option<&Place>, limit: usiz
             keys = page.keys(&alias);
             page.push_select(&mut compiler.sql, &alias, &columns, &keys);
             compiler.resource(&query.condition);
+            page.push_type(&mut compiler.sql, &alias);
             let has_date = part == Part::WithDate;
             if part != Part::All {
                 compiler

@@ -2,6 +2,7 @@
 
 use crate::fhir::identity::self_hash;
 use crate::policy::State;
+use crate::search::full_text::Texts;
 use crate::search::index::IndexEntry;
 use crate::search::index::QuantityEntry;
 use crate::search::index::UnitEntry;
@@ -52,6 +53,8 @@ pub struct Columns {
     pub units: Vec<UnitEntry>,
     /// For the vocabulary, which has no rows of a resource.
     pub words: Vec<Word>,
+    /// Texts, with the place of their resource in the columns.
+    pub texts: Vec<(usize, Texts)>,
     pub inserts: usize,
 }
 
@@ -186,6 +189,9 @@ impl Columns {
         self.terms.extend_from_slice(&entry.terms);
         self.term_last.push(self.terms.len() as i32);
         self.words.extend_from_slice(&entry.words);
+        if !entry.texts.is_empty() {
+            self.texts.push((place, entry.texts.clone()));
+        }
         for (key, value) in &entry.strings {
             self.strings.add(place, *key, value.clone());
         }

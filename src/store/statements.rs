@@ -18,6 +18,7 @@ with gone_strings as (delete from string_index where rid = any($1) returning rid
      gone_dates as (delete from date_index where rid = any($1) returning rid, key, low, high),
      gone_quantities as (delete from quantity_index where rid = any($1) returning rid, key, unit, code, low, high, system, joint),
      gone_positions as (delete from position where rid = any($1) returning rid, at),
+     gone_texts as (delete from text_index where rid = any($1)),
      kept_strings as (
     insert into string_history (rid, version, key, value)
     select rid, (select r.version from resource r where r.rid = gone.rid), key, value from gone_strings gone
@@ -119,6 +120,30 @@ pub async fn write(conn: &mut PgConnection, columns: &Columns, now: DateTime<Utc
         .bind(now)
         .bind(&columns.terms);
     columns.bind_sides(query).execute(&mut *conn).await?;
+    write_texts(conn, columns).await
+}
+
+/// Most resources have no text of their own: then this is no statement.
+async fn write_texts(conn: &mut PgConnection, columns: &Columns) -> Result<(), sqlx::Error> {
+    if columns.texts.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "insert into text_index (rid, narrative, content)
+         select rid, to_tsvector('italian', narrative), to_tsvector('italian', content)
+         from unnest($1::bigint[], $2::text[], $3::text[]) t (rid, narrative, content)",
+    )
+    .bind(columns.texts.iter().map(|(place, _)| columns.rid[*place]).collect::<Vec<_>>())
+    .bind(
+        columns
+            .texts
+            .iter()
+            .map(|(_, texts)| texts.narrative.as_deref())
+            .collect::<Vec<_>>(),
+    )
+    .bind(columns.texts.iter().map(|(_, texts)| texts.content.as_deref()).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -198,7 +223,8 @@ pub async fn replace_index(
          insert into quantity_index (rid, key, unit, code, low, high, system, joint)
          select * from unnest($8::bigint[], $9::int[], $10::bigint[], $11::bigint[], $12::float8[], $13::float8[], $14::int[], $15::bigint[])",
     );
-    columns.bind_sides(query).execute(conn).await?;
+    columns.bind_sides(query).execute(&mut *conn).await?;
+    write_texts(conn, &columns).await?;
     Ok(new_units)
 }
 
@@ -286,6 +312,7 @@ delete from quantity_history s using old where s.rid = old.rid and s.version = o
 const REPLACE_INDEX: &str = "
 with gone_strings as (delete from string_index where rid = any($1)),
      gone_dates as (delete from date_index where rid = any($1)),
+     gone_texts as (delete from text_index where rid = any($1)),
      gone_positions as (delete from position where rid = any($1))
 delete from quantity_index where rid = any($1)";
 

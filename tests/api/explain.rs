@@ -55,6 +55,7 @@ fn statements_and_plans_are_told_without_values() {
         Server::start(&dir, &[("EDS_SEARCH_EXPLAIN_ALLOWED", "true")])
     };
     let digits = regex::Regex::new(r"(^|[^\w$.])\d{3,}").unwrap();
+    let keys = regex::Regex::new(r"key = \d+").unwrap();
     let mut by_values = 0;
     for (search, statements) in [
         ("Patient?identifier=urn:cf|RSSMRA80A01H501U", 1),
@@ -87,7 +88,9 @@ fn statements_and_plans_are_told_without_values() {
                 );
             }
             // Neither as hashes, dates in microseconds, or lists.
-            assert!(!conditions.iter().any(|line| digits.is_match(line)), "{search}: {plan}");
+            // The name of a parameter is one, and no value.
+            let is_value = |line: &&str| digits.is_match(&keys.replace_all(line, ""));
+            assert!(!conditions.iter().any(is_value), "{search}: {plan}");
         }
     }
     assert!(by_values > 0, "no plan was made for its values: nothing was taken out");

@@ -52,6 +52,7 @@ mod search_results;
 mod search_sort;
 mod search_system;
 mod search_terminology;
+mod search_text;
 mod search_tokens;
 mod search_values;
 mod transaction;

@@ -396,7 +396,7 @@ fn searches_that_are_wrong_are_refused_and_say_what_is_right() {
         "nosuch=1",
         "Name=x",
         "name:=x",
-        "_text=x",
+        "_text:exact=x",
         "_content=x",
         "_filter=name xx x",
         "_list=$current-problems",

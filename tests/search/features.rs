@@ -105,7 +105,7 @@ pub const FEATURES: &[(&str, State, usize)] = &[
     ("token:of-type", On, 30),
     ("string:text", Off, 10),
     ("composite of a part", On, 100),
-    ("_text", Off, 10),
+    ("_text", Awaited, 0),
     ("_content", Off, 10),
     ("_list", On, 100),
     ("_filter", Awaited, 0),

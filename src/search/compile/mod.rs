@@ -4,6 +4,7 @@
 //! A chain runs inside the statement: the hashes of the targets, each XORed with the parameter's salt, are the terms to look for.
 //! Every alias of `resource` is opened by [`Compiler::resource`], which writes the policy with it.
 
+pub mod ask;
 pub mod near;
 pub mod quantity;
 pub mod range;
@@ -133,6 +134,14 @@ impl Compiler {
                     .bind(Arg::Text(format!("{text}\u{10ffff}")))
                     .push(")");
             }
+            Condition::FullText(is_content, text) => {
+                let column = if *is_content { "content" } else { "narrative" };
+                self.sql.push(alias).push(".rid in (select rid from text_index where ").push(column);
+                self.sql
+                    .push(" @@ websearch_to_tsquery('italian', ")
+                    .bind(Arg::Text(text.clone()))
+                    .push("))");
+            }
             Condition::StringEquals(keys, text) => {
                 self.side_table(alias, STRINGS, keys);
                 self.sql.push("value = ").bind(Arg::Text(text.clone())).push(")");
@@ -147,9 +156,19 @@ impl Compiler {
                 self.sql.push("value in (select value from string_value where value like ");
                 self.sql.bind(Arg::Text(format!("%{}%", escape_like(text)))).push("))");
             }
-            Condition::Missing(bits) => {
+            Condition::Missing(_, bits) if self.is_asking || self.before.is_some() => {
                 self.sql.push(alias).push(".present & ").bind(Arg::Int(*bits)).push(" = 0");
             }
+            Condition::Missing(number, bits) => {
+                self.sql
+                    .push(&format!(
+                        "({alias}.type = {number} and {alias}.present = any(present_without({number}::smallint, "
+                    ))
+                    .bind(Arg::Int(*bits))
+                    .push(")))");
+            }
+            Condition::LeadsTo(salts, inner) => self.leads_to(alias, salts, inner),
+            Condition::IsHeldBy(salts, inner) => self.is_held_by(alias, salts, inner),
             Condition::Chain(salts, inner) => self.chain(alias, salts, inner),
             Condition::Has(salts, inner) => self.has(alias, salts, inner),
         }

@@ -14,7 +14,19 @@ impl Compiler {
         let (from, to) = (Arg::Int(range.low), Arg::Int(range.high));
         let sql = &mut self.sql;
         match prefix {
-            Prefix::Eq => sql.push(low).push(" >= ").bind(from).push(" and ").push(high).push(" <= ").bind(to),
+            // That it also begins before the end follows, and lets an index on the beginning stop there.
+            Prefix::Eq => sql
+                .push(low)
+                .push(" >= ")
+                .bind(from)
+                .push(" and ")
+                .push(low)
+                .push(" < ")
+                .bind(to.clone())
+                .push(" and ")
+                .push(high)
+                .push(" <= ")
+                .bind(to),
             Prefix::Ne => sql
                 .push("(")
                 .push(low)
@@ -48,7 +60,14 @@ impl Compiler {
                 .bind(to)
                 .push(")"),
             Prefix::Sa => sql.push(low).push(" >= ").bind(to),
-            Prefix::Eb => sql.push(high).push(" <= ").bind(from),
+            Prefix::Eb => sql
+                .push(low)
+                .push(" < ")
+                .bind(from.clone())
+                .push(" and ")
+                .push(high)
+                .push(" <= ")
+                .bind(from),
             Prefix::Ap => sql.push(low).push(" < ").bind(to).push(" and ").push(high).push(" > ").bind(from),
         };
     }

@@ -13,6 +13,7 @@ use crate::fhir::identity::assistance_key;
 use crate::fhir::identity::self_hash;
 use crate::fhir::json::Value;
 use crate::search::datatype::Datatype;
+use crate::search::full_text::Texts;
 use crate::search::index::range::Unit;
 use crate::search::index::range::number;
 use crate::search::index::range::period;
@@ -50,6 +51,7 @@ pub struct IndexEntry {
     pub positions: Vec<(f64, f64)>,
     /// Each once.
     pub units: Vec<UnitEntry>,
+    pub texts: Texts,
     /// What the vocabulary must have before the resource is found.
     pub words: Vec<Word>,
 }
@@ -128,6 +130,7 @@ pub fn index(parameters: &TypeParameters, resource: Value<'_>) -> IndexEntry {
     entry.reference_terms = i16::try_from(references.len()).unwrap_or(i16::MAX);
     references.extend(tokens);
     entry.terms = references;
+    entry.texts = Texts::of(resource, parameters.full_text);
     entry.strings.sort_unstable();
     entry.strings.dedup();
     entry.words.sort_unstable();

@@ -9,6 +9,7 @@ use crate::search::datatype::datatype;
 use crate::search::expression;
 use crate::search::expression::Path;
 use crate::search::expression::Step;
+use crate::search::full_text::FullText;
 use crate::search::parameters::Extract;
 use crate::search::parameters::LEADING_PARAMETER;
 use crate::search::parameters::Parameter;
@@ -59,6 +60,7 @@ pub fn compile_type(definitions: &'static Definitions, name: &str) -> Result<Typ
         primary_date: None,
         absent_is_false: Vec::new(),
         lead: 0,
+        full_text: FullText::Narrative,
         subject: 0,
         owner: 0,
         base: "".into(),
@@ -131,7 +133,6 @@ pub fn parameter(definition: &SearchParameter, bit: u32) -> Parameter {
 
 pub fn unsupported(definition: &SearchParameter) -> Option<&'static str> {
     match definition.code.as_str() {
-        "_text" | "_content" => Some("full-text search is not supported yet"),
         "_query" => Some("a named query stands beside one type, not in a chain or criteria"),
         "near" => None,
         _ if definition.kind == SearchParameterKind::Special => Some("special parameters are not supported yet"),

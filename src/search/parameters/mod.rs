@@ -10,6 +10,7 @@ pub mod walk;
 use crate::fhir::definitions::Definitions;
 use crate::fhir::definitions::model::SearchParameterKind;
 use crate::search::datatype::Datatype;
+use crate::search::full_text::FullText;
 use crate::search::parameters::compile::compile_type;
 use crate::search::parameters::composite::Composite;
 use crate::search::parameters::composite::Join;
@@ -108,6 +109,8 @@ pub struct TypeParameters {
     pub absent_is_false: Vec<(i64, i64)>,
     /// Bit of the parameter whose first code leads the tokens of a row (`search::index`); 0 if the type has none.
     pub lead: i64,
+    /// What of its text is indexed.
+    pub full_text: FullText,
     /// Salt of the references to the patient in a row that has a lead; 0 if the type has none.
     pub subject: i64,
     /// Salt of the references that stand first in a row: to the patient, whether the type has a lead or not; 0 if the type has none.
@@ -154,6 +157,12 @@ impl Registry {
         for parameters in self.types.values_mut() {
             parameters.base = base.clone();
         }
+        self
+    }
+
+    /// The same, with this much of each resource's text indexed.
+    pub fn with_full_text(mut self, full_text: FullText) -> Registry {
+        self.types.values_mut().for_each(|of| of.full_text = full_text);
         self
     }
 

@@ -90,15 +90,16 @@ impl Parser<'_> {
         let as_it_is = || escaped(text, &['\\', ',']);
         match (operator, parameter.kind) {
             ("pr", _) => match text {
-                "true" => missing(parameter, "false"),
-                "false" => missing(parameter, "true"),
+                "true" => missing(of, parameter, "false"),
+                "false" => missing(of, parameter, "true"),
                 _ => Err(Outcome::invalid("_filter: pr is compared with true or false")),
             },
             ("ne", Kind::Date | Kind::Number | Kind::Quantity) => like("", format!("ne{}", as_it_is())),
             ("ne", _) => Ok(Condition::All(vec![
                 Condition::negated(self.comparison(of, name, ("eq", text), depth)?),
-                missing(parameter, "false").or_else(|_| Ok::<_, Outcome>(Condition::All(Vec::new())))?,
+                missing(of, parameter, "false").or_else(|_| Ok::<_, Outcome>(Condition::All(Vec::new())))?,
             ])),
+            ("eq" | "co", Kind::String) if matches!(name, "_text" | "_content") => like("", as_it_is()),
             ("eq", Kind::String) => Ok(Condition::StringEquals(
                 parameter.keys.clone(),
                 value::text::normal(parameter, text)?,

@@ -197,6 +197,11 @@ impl Parser<'_> {
         }
         for (query, conditions) in queries.iter_mut().zip(conditions) {
             query.condition = Condition::All(without_type_term(conditions));
+            if query.as_of.is_some() && query.condition.looks_into_text() {
+                return Err(Outcome::not_supported(
+                    "_text and _content look into what is there now: they do not go with _asOf",
+                ));
+            }
             match query.sort.is_empty() {
                 true => query.sort = query.holders.iter().map(Holders::sort).collect(),
                 false => query.holders = None,
@@ -293,7 +298,7 @@ impl Parser<'_> {
         let (code, modifier) = split_modifier(name);
         let parameter = self.parameter(of, code)?;
         if modifier == Some("missing") {
-            return missing(parameter, text);
+            return missing(of, parameter, text);
         }
         let values = split_values(text);
         if values.len() > self.limits.values_max {
@@ -362,7 +367,7 @@ impl Parser<'_> {
     }
 }
 
-fn missing(parameter: &Parameter, text: &str) -> Result<Condition, Outcome> {
+fn missing(of: &TypeParameters, parameter: &Parameter, text: &str) -> Result<Condition, Outcome> {
     if parameter.kind == SearchParameterKind::Composite {
         return Err(Outcome::invalid(format!("{} is a composite: it has no modifiers", parameter.code)));
     }
@@ -370,10 +375,10 @@ fn missing(parameter: &Parameter, text: &str) -> Result<Condition, Outcome> {
         return Err(Outcome::invalid(format!("{} is never missing", parameter.code)));
     }
     // <https://hl7.org/fhir/R4/search.html#modifiers>: for all parameters except combinations.
-    if parameter.kind == SearchParameterKind::Composite {
+    if parameter.kind == SearchParameterKind::Composite || matches!(parameter.code.as_str(), "_text" | "_content") {
         return Err(bad_modifier(parameter, "missing"));
     }
-    let condition = Condition::Missing(1i64 << parameter.bit);
+    let condition = Condition::Missing(of.number, 1i64 << parameter.bit);
     match text {
         "true" => Ok(condition),
         "false" => Ok(Condition::negated(condition)),

@@ -204,10 +204,10 @@ fn sort_key(parameter: &Parameter) -> Result<SortKey, Outcome> {
     match parameter.kind {
         K::Date if parameter.is_primary_date => Ok(SortKey::PrimaryDate),
         K::Date => Ok(SortKey::Date(parameter.keys.clone())),
-        K::String => Ok(SortKey::String(parameter.keys.clone())),
+        K::String if !parameter.keys.is_empty() => Ok(SortKey::String(parameter.keys.clone())),
         K::Number | K::Quantity => Ok(SortKey::Quantity(parameter.keys.clone())),
         K::Token | K::Reference | K::Uri => Ok(SortKey::Read(parameter.code.clone())),
-        K::Composite | K::Special => Err(Outcome::invalid(format!(
+        K::String | K::Composite | K::Special => Err(Outcome::invalid(format!(
             "_sort by {} has no order: sort by one of its parts, or by another parameter",
             parameter.code
         ))),

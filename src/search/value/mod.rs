@@ -15,6 +15,7 @@ use crate::fhir::identity::is_id;
 use crate::fhir::identity::self_hash;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
+use crate::search::full_text;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::Registry;
 use crate::search::parameters::TypeParameters;
@@ -44,6 +45,7 @@ pub struct Context<'a> {
 pub fn condition(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Condition, Outcome> {
     match (parameter.code.as_str(), parameter.kind) {
         ("_id", _) => id(context, parameter, modifier, text),
+        ("_text" | "_content", _) => full_text::condition(context.of.full_text, parameter, modifier, text),
         ("_lastUpdated", _) => last_updated(context, parameter, modifier, text),
         (_, SearchParameterKind::Token) => token(context, parameter, modifier, text),
         (_, SearchParameterKind::Reference) => reference(context, parameter, modifier, text),
@@ -84,7 +86,7 @@ pub fn modifiers(parameter: &Parameter) -> Vec<&'static str> {
     if parameter.code == "_id" {
         return vec!["not"];
     }
-    if parameter.code == "_lastUpdated" || parameter.unsupported.is_some() {
+    if matches!(parameter.code.as_str(), "_lastUpdated" | "_text" | "_content") || parameter.unsupported.is_some() {
         return Vec::new();
     }
     let mut taken = match parameter.kind {

@@ -19,7 +19,7 @@ pub fn token(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str
     match modifier {
         Some("in") => in_value_set(context, parameter, text),
         Some(modifier @ ("above" | "below")) => related(parameter, modifier, text),
-        None => code(parameter, text),
+        None => code(context, parameter, text),
         Some("text") => token_text(parameter, text),
         Some("of-type") => of_type(parameter, text),
         Some(modifier) => Err(bad_modifier(parameter, modifier)),
@@ -27,7 +27,7 @@ pub fn token(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str
 }
 
 /// `code`, `system|code`, `|code`, `system|`.
-fn code(parameter: &Parameter, text: &str) -> Result<Condition, Outcome> {
+fn code(context: &Context<'_>, parameter: &Parameter, text: &str) -> Result<Condition, Outcome> {
     let (system, code) = system_and_code(parameter, text)?;
     let form = match (&system, code.as_str()) {
         (Some(system), "") if system.is_empty() => return Err(Outcome::invalid(format!("{} needs a code or a system", parameter.code))),
@@ -46,13 +46,15 @@ fn code(parameter: &Parameter, text: &str) -> Result<Condition, Outcome> {
         .chain(is_plain.then_some(Token::Plain(&code)));
     let terms = Condition::Terms(terms(parameter, forms));
     match &system {
-        Some(system) if code.is_empty() && parameter.has_plain_codes => Ok(Condition::any(vec![terms, all_of_system(parameter, system)?])),
+        Some(system) if code.is_empty() && parameter.has_plain_codes => {
+            Ok(Condition::any(vec![terms, all_of_system(context, parameter, system)?]))
+        }
         _ => Ok(terms),
     }
 }
 
 /// `system|` where codes are plain: their system is that of the definition, so all have it or none has.
-fn all_of_system(parameter: &Parameter, system: &String) -> Result<Condition, Outcome> {
+fn all_of_system(context: &Context<'_>, parameter: &Parameter, system: &String) -> Result<Condition, Outcome> {
     let systems = &parameter.implied_systems;
     if !systems.contains(system) {
         return Ok(Condition::nothing());
@@ -63,7 +65,7 @@ fn all_of_system(parameter: &Parameter, system: &String) -> Result<Condition, Ou
             parameter.code
         )));
     }
-    Ok(Condition::negated(Condition::Missing(1i64 << parameter.bit)))
+    Ok(Condition::negated(Condition::Missing(context.of.number, 1i64 << parameter.bit)))
 }
 
 fn system_and_code(parameter: &Parameter, text: &str) -> Result<(Option<String>, String), Outcome> {

@@ -1,0 +1,53 @@
+//! Links asked of rows that are there, one by one: a lookup for each row, however many resources satisfy the inner condition.
+//! Beside them stand the forms that read all of these first, which suit an index (`compile`).
+
+use crate::search::compile::Compiler;
+use crate::search::condition::Condition;
+use crate::search::sql::Arg;
+
+impl Compiler {
+    /// One of the row's references leads to a resource that satisfies the inner condition.
+    pub(super) fn leads_to(&mut self, alias: &str, salts: &[i64], inner: &Condition) {
+        let target = self.upcoming_alias();
+        self.sql.push("exists (select 1");
+        self.resource(&Condition::All(Vec::new()));
+        self.sql.push(" and ");
+        self.push_hash(&target, |compiler| {
+            compiler
+                .sql
+                .push(&format!(
+                    "= any(array(select reference # salt from unnest({alias}.terms[1:{alias}.reference_terms]) reference, unnest("
+                ))
+                .bind(Arg::Ints(salts.to_vec()))
+                .push(") salt))");
+        });
+        self.sql.push(" and ");
+        self.asked(&target, inner);
+        self.sql.push(")");
+    }
+
+    /// The row is referenced by a resource that satisfies the inner condition.
+    pub(super) fn is_held_by(&mut self, alias: &str, salts: &[i64], inner: &Condition) {
+        let source = self.upcoming_alias();
+        self.sql.push("exists (select 1");
+        self.resource(&Condition::All(Vec::new()));
+        let operator = if salts.len() == 1 { "@>" } else { "&&" };
+        self.sql.push(&format!(" and {source}.terms {operator} array["));
+        for (i, salt) in salts.iter().enumerate() {
+            self.sql
+                .push(if i == 0 { "" } else { ", " })
+                .push(&format!("{alias}.self_hash # "))
+                .bind(Arg::Int(*salt));
+        }
+        self.sql.push("] and ");
+        self.asked(&source, inner);
+        self.sql.push(")");
+    }
+
+    /// A condition of rows that a lookup has found.
+    fn asked(&mut self, alias: &str, condition: &Condition) {
+        let before = std::mem::replace(&mut self.is_asking, true);
+        self.condition(alias, condition);
+        self.is_asking = before;
+    }
+}
