@@ -78,7 +78,10 @@ fn no_name_no_codice_fiscale_and_no_value_of_a_query_reaches_the_log() {
     server.request("GET", &format!("/{cf}/{family}")).send();
     server.request("GET", &format!("/fhir/{cf}/{family}/{code}")).send();
     server.post("", &referto("PRIVATO")).expect(200);
-    server.delete(&format!("/Patient/{id}")).expect(204);
+    let held = server.delete(&format!("/Patient/{id}")).expect(409);
+    assert!(!held.text().contains(cf), "what refers to it is named by its id");
+    let delete = server.fhir("DELETE", &format!("/Patient/{id}")).header("x-cascade", "delete");
+    assert!(delete.send().status < 300);
     server.get(&format!("/Patient/{id}"));
     std::thread::sleep(std::time::Duration::from_millis(500));
     server.stop();

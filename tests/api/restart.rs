@@ -6,6 +6,7 @@ use crate::support::http::finish;
 use crate::support::server::DataDir;
 use crate::support::server::Server;
 use crate::support::server::eventually;
+use crate::support::server::next_of;
 use crate::support::world::unique;
 use crate::transaction::entry;
 use serde_json::Value;
@@ -175,10 +176,10 @@ fn cursors_and_pages_survive_a_restart() {
         server.create(&json!({"resourceType": "Basic", "code": {"text": i.to_string()}}));
     }
     let first = server.get("/Basic?_count=2").json();
-    let next = first["link"][1]["url"].as_str().unwrap().split("/fhir").nth(1).unwrap().to_owned();
+    let next = next_of(&first).unwrap();
     server.stop();
     let server = Server::start(&dir, &[]);
-    let second = server.request("GET", &format!("/fhir{next}")).send().expect(200).json();
+    let second = server.request("GET", &next).send().expect(200).json();
     assert_eq!(second["entry"].as_array().unwrap().len(), 2);
     assert_ne!(first["entry"][0]["resource"]["id"], second["entry"][0]["resource"]["id"]);
 }

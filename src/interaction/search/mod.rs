@@ -75,7 +75,11 @@ pub async fn search(service: &Service, base: &str, scope: Scope<'_>, query: &str
     if !matches!(scope, Scope::Type(_)) {
         of_type = pairs.extract_if(.., |(name, _)| name == "_type").collect();
     }
-    let types = types(service, &registry, scope, &of_type).await?;
+    let mut types = types(service, &registry, scope, &of_type).await?;
+    // What has no narrative is not meant by a search of all that have one.
+    if of_type.is_empty() && pairs.iter().any(|(name, _)| name == "_text") && types.iter().any(|of| of.get("_text").is_some()) {
+        types.retain(|of| of.get("_text").is_some());
+    }
     if let [of] = types.as_slice() {
         pairs = named::expand(&service.limits.named_queries, &of.name, &pairs)?;
     }
