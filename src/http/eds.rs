@@ -122,7 +122,7 @@ pub async fn unknown() -> HttpResponse {
     ))
 }
 
-pub async fn method_not_allowed() -> HttpResponse {
+pub fn method_not_allowed() -> HttpResponse {
     problem(&Outcome::new(
         Category::MethodNotAllowed,
         "not-supported",

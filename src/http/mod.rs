@@ -1,5 +1,5 @@
-//! HTTP: the only place that knows actix. This file is the table of routes; `fhir.rs` has the handlers of FHIR, `operation.rs` those of its
-//! operations (whose table is `interaction::operation`), `eds.rs` those of the EDS services, `codec.rs` what turns requests and replies into each other,
+//! HTTP: the only place that knows actix. `routes.rs` is the table of routes, `openapi.rs` the document that is made from it; `fhir.rs` has the
+//! handlers of FHIR, `operation.rs` those of its operations (whose table is `interaction::operation`), `eds.rs` those of the EDS services, `codec.rs` what turns requests and replies into each other,
 //! `format.rs` JSON and XML, `observe.rs` the log line and the metrics of each request.
 
 pub mod admission;
@@ -10,20 +10,17 @@ pub mod format;
 pub mod methods;
 pub mod metrics;
 pub mod observe;
+pub mod openapi;
 pub mod operation;
 pub mod patch;
 pub mod provenance;
 pub mod regions;
+pub mod routes;
+pub mod told;
 
 use crate::delivery::Delivery;
 use crate::http::admission::BodyTimeout;
-use crate::http::methods::at;
-use crate::http::methods::delete;
-use crate::http::methods::get;
-use crate::http::methods::patch;
-use crate::http::methods::post;
-use crate::http::methods::put;
-use crate::http::patch as patching;
+use crate::http::methods::Address;
 use crate::interaction::Service;
 use crate::interaction::ingestion::Ingestion;
 use crate::outcome::Category;
@@ -128,93 +125,36 @@ pub fn server(listener: TcpListener, gateway: &Gateway, settings: &Settings) -> 
 
 fn routes(config: &mut web::ServiceConfig) {
     config
-        .service(web::scope("/fhir").configure(fhir_routes).default_service(web::to(unknown)))
-        .service(web::scope("/v1").configure(eds_routes).default_service(web::to(eds::unknown)))
         .service(
-            web::resource("/status")
-                .route(web::get().to(eds::health))
-                .default_service(web::to(eds::method_not_allowed)),
+            web::scope("/fhir")
+                .configure(operations)
+                .configure(|fhir| add(fhir, routes::fhir()))
+                .default_service(web::to(unknown)),
         )
         .service(
-            resource("/rda/{identifier}")
-                .route(web::put().to(regions::put_rda))
-                .route(web::get().to(regions::get_rda))
-                .route(web::delete().to(regions::delete_rda)),
+            web::scope("/v1")
+                .configure(|eds| add(eds, routes::eds()))
+                .default_service(web::to(eds::unknown)),
         )
-        .service(resource("/regions/{code}/parked/$retry").route(web::post().to(regions::retry_parked)))
-        .service(resource("/regions").route(web::get().to(regions::regions)));
+        .configure(|others| add(others, routes::others()));
 }
 
-/// Fixed names stand before the patterns that would take them.
-fn fhir_routes(config: &mut web::ServiceConfig) {
+fn add(config: &mut web::ServiceConfig, addresses: Vec<Address>) {
+    for address in addresses {
+        config.service(address.resource());
+    }
+}
+
+/// Before the other addresses, whose patterns would take theirs. Which operations there are is the table of `interaction::operation`.
+fn operations(config: &mut web::ServiceConfig) {
     config
-        .service(system(""))
-        .service(system("/"))
-        .service(at("/_search", [post(fhir::search_system_by_post)]))
-        .service(at("/metadata", [get(fhir::metadata)]))
-        .service(at("/_history", [get(fhir::system_history)]))
         .service(web::resource("/{operation:\\$[^/]*}").to(operation::on_system))
-        .service(at("/{type}/_search", [post(fhir::search_by_post)]))
-        .service(at("/{type}/_history", [get(fhir::type_history)]))
         .service(web::resource("/{type}/{operation:\\$[^/]*}").to(operation::on_type))
-        .service(at("/{type}/{id}/_history/{version}", [get(fhir::vread)]))
-        .service(at("/{type}/{id}/_history", [get(fhir::instance_history)]))
         .service(web::resource("/{type}/{id}/{operation:\\$[^/]*}").to(operation::on_instance))
-        .service(web::resource("/{type}/{id}/_history/{version}/{operation:\\$[^/]*}").to(operation::on_version))
-        .service(at("/{compartment}/{id}/{type}/_search", [post(fhir::search_compartment_by_post)]))
-        .service(at("/{compartment}/{id}/{type}", [get(fhir::search_compartment)]))
-        .service(at(
-            "/{type}/{id}",
-            [get(fhir::read), put(fhir::update), patch(patching::patch), delete(fhir::delete)],
-        ))
-        .service(at(
-            "/{type}",
-            [
-                get(fhir::search),
-                post(fhir::create),
-                put(fhir::conditional_update),
-                patch(patching::conditional_patch),
-                delete(fhir::conditional_delete),
-            ],
-        ));
+        .service(web::resource("/{type}/{id}/_history/{version}/{operation:\\$[^/]*}").to(operation::on_version));
 }
 
-fn eds_routes(config: &mut web::ServiceConfig) {
-    config
-        .service(
-            web::resource("/document/workflowinstanceid/{wii}")
-                .route(web::post().to(eds::create_document))
-                .route(web::put().to(eds::replace_document))
-                .default_service(web::to(eds::method_not_allowed)),
-        )
-        .service(
-            web::resource("/document/metadata")
-                .route(web::put().to(eds::update_metadata))
-                .default_service(web::to(eds::method_not_allowed)),
-        )
-        .service(
-            web::resource("/document/identifier/{identifier}")
-                .route(web::delete().to(eds::delete_document))
-                .default_service(web::to(eds::method_not_allowed)),
-        )
-        .service(
-            web::resource("/status/{wii}")
-                .route(web::get().to(eds::workflow_status))
-                .default_service(web::to(eds::method_not_allowed)),
-        );
-}
-
-/// The base itself: a Bundle to carry out, or a search on all types.
-fn system(path: &str) -> actix_web::Resource {
-    at(path, [get(fhir::search_system), post(fhir::transaction)])
-}
-
-/// A resource whose other methods answer 405 with an OperationOutcome.
-fn resource(path: &str) -> actix_web::Resource {
-    web::resource(path).default_service(web::to(method_not_allowed))
-}
-
-pub async fn method_not_allowed() -> HttpResponse {
+pub fn method_not_allowed() -> HttpResponse {
     codec::failure(&Outcome::new(
         Category::MethodNotAllowed,
         "not-supported",

@@ -34,10 +34,9 @@ const NOT_SUPPORTED: &[&str] = &[
     "_content unless the setting search.full_text is \"content\"",
     "functional lists ($current-...)",
     "_contained",
-    "near",
 ];
 /// Search parameters that are no element of a resource: they stand in every search.
-const SEARCH_PARAMETERS: &[(&str, &str, &str)] = &[
+pub const SEARCH_PARAMETERS: &[(&str, &str, &str)] = &[
     (
         "_filter",
         "special",
@@ -96,7 +95,7 @@ fn documentation(service: &Service) -> String {
         "Unknown search parameters are refused (Prefer: handling=lenient reports them instead). PATCH takes JSON Patch and FHIRPath Patch, also with \
             criteria. Writes take X-Provenance, deletes X-Cascade: delete and, with criteria, _count. Histories take _since, _at and _sort. Not supported yet: {}. Named queries (_query):{}. \
             Extensions: _asOf=[instant or date] on a read or a search answers as of then; _explain=true on a search answers its statements \
-            and plans, where that is granted.",
+            and plans, where that is granted. /openapi.json, beside /fhir, says all this as an OpenAPI document.",
         NOT_SUPPORTED.join(", "),
         if named.is_empty() { " none".to_owned() } else { named.join(",") }
     )
@@ -153,7 +152,7 @@ fn operations(service: &Service, levels: &[Level], type_name: Option<&str>) -> V
 }
 
 /// Parameters of the text are there if their text is indexed.
-fn is_searched(of: &TypeParameters, parameter: &Parameter) -> bool {
+pub fn is_searched(of: &TypeParameters, parameter: &Parameter) -> bool {
     let needed = match parameter.code.as_str() {
         "_text" => FullText::Narrative,
         "_content" => FullText::Content,

@@ -24,6 +24,7 @@ mod metadata;
 mod ministry;
 mod negotiation;
 mod nodes;
+mod openapi;
 mod operations;
 mod operations_diff;
 mod operations_document;

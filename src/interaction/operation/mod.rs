@@ -222,19 +222,19 @@ impl Call<'_> {
 }
 
 impl Operation {
-    fn has(&self, type_name: Option<&str>) -> bool {
+    pub fn has(&self, type_name: Option<&str>) -> bool {
         match (type_name, self.types) {
             (None, _) | (_, Types::All) => true,
             (Some(type_name), Types::Only(types)) => types.contains(&type_name),
         }
     }
 
-    fn is_allowed(&self, service: &Service) -> bool {
+    pub fn is_allowed(&self, service: &Service) -> bool {
         self.run != Run::Expunge || service.operations.expunge
     }
 
-    /// Where it is, for messages.
-    fn places(&self) -> Vec<String> {
+    /// Where it is, with `[type]` and `[id]`.
+    pub fn places(&self) -> Vec<String> {
         let types: &[&str] = match self.types {
             Types::All => &["[type]"],
             Types::Only(types) => types,

@@ -146,7 +146,7 @@ pub struct Parser<'a> {
 pub const AS_OF: &str = "_asOf";
 
 /// Parameters that shape the answer and may stand in any search.
-const RESULT_PARAMETERS: &[&str] = &[
+pub const RESULT_PARAMETERS: &[&str] = &[
     "_sort",
     "_count",
     "_total",
