@@ -138,6 +138,7 @@ impl Config {
             ("search.page_entries_max", self.search.page_entries_max),
             ("search.parameters_max", self.search.parameters_max),
             ("search.values_max", self.search.values_max),
+            ("search.query_bytes_max", self.search.query_bytes_max),
             ("search.expansion_codes_max", self.search.expansion_codes_max),
             ("bundle.entries_max", self.bundle.entries_max),
             ("bundle.answer_bytes_max", self.bundle.answer_bytes_max),

@@ -28,6 +28,7 @@ pub fn run(data: &[u8]) {
     let limits = Limits {
         parameters_max: 64,
         values_max: 256,
+        query_bytes_max: 65_536,
         expansion_codes_max: 1000,
         chain_depth_max: 4,
         page_entries_default: 20,

@@ -152,6 +152,7 @@ fn limits(config: &Config) -> Limits {
     Limits {
         parameters_max: config.search.parameters_max,
         values_max: config.search.values_max,
+        query_bytes_max: config.search.query_bytes_max,
         expansion_codes_max: config.search.expansion_codes_max,
         chain_depth_max: config.search.chain_depth_max,
         sort_rows_max: config.search.sort_rows_max,

@@ -100,6 +100,7 @@ pub struct Search {
     pub sort_rows_max: usize,
     pub parameters_max: usize,
     pub values_max: usize,
+    pub query_bytes_max: usize,
     pub expansion_codes_max: usize,
     pub total_default: Total,
     pub named_queries: Vec<NamedQuery>,

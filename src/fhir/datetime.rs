@@ -35,7 +35,8 @@ const DAY: i64 = 86_400 * SECOND;
 /// Accepts what search accepts too: time to the minute, and a time without zone (read as UTC).
 pub fn range(text: &str) -> Option<Range> {
     let bytes = text.as_bytes();
-    let year = digits(bytes, 0, 4)?;
+    // FHIR has no year 0000. <https://hl7.org/fhir/R4/datatypes.html#date>
+    let year = digits(bytes, 0, 4).filter(|year| *year > 0)?;
     match bytes.len() {
         4 => return between(date(year, 1, 1)?, |d| d.checked_add_months(Months::new(12))),
         7 => {
@@ -165,6 +166,8 @@ mod tests {
             "",
             "24",
             "2024-13",
+            "0000",
+            "0000-01-01",
             "2024-02-30",
             "2024-1-1",
             "2024-01-01T",

@@ -16,7 +16,6 @@ use crate::search::parse::Handling;
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::HttpResponseBuilder;
-use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::web::Bytes;
@@ -60,37 +59,21 @@ pub fn check_accept(request: &HttpRequest) -> Result<(), Outcome> {
 /// The body of a write as JSON, whether it came as JSON or as XML. Errors: 413, 415, 400; 422 for XML with what R4 does not have.
 pub fn json_body(request: &HttpRequest, body: Body) -> Result<Bytes, Outcome> {
     match format::sent(request)? {
-        Format::Json => read_body(body),
-        Format::Xml => Ok(Bytes::from(to_json(&read_body(body)?)?)),
+        Format::Json => body.read(),
+        Format::Xml => Ok(Bytes::from(to_json(&body.read()?)?)),
     }
 }
 
 /// The body of a service that is not FHIR's, which takes JSON alone. Errors: 413, 415, 400.
 pub fn plain_json_body(request: &HttpRequest, body: Body) -> Result<Bytes, Outcome> {
     match format::sent(request) {
-        Ok(Format::Json) => read_body(body),
+        Ok(Format::Json) => body.read(),
         _ => Err(Outcome::new(
             Category::UnsupportedMediaType,
             "not-supported",
             "Send JSON in UTF-8, with Content-Type: application/json",
         )),
     }
-}
-
-/// Errors: 413 for a body that is too large, compressed or not; 408 for one that does not come to its end; 400 for one that cannot be read.
-pub fn read_body(body: Body) -> Result<Bytes, Outcome> {
-    let too_slow = |_| {
-        let text = "The body did not arrive in the time that the server waits for it (server.body_timeout_s)";
-        Outcome::new(Category::RequestTimeout, "timeout", text)
-    };
-    body.0.map_err(too_slow)?.map_err(|error| match error.as_error::<PayloadError>() {
-        Some(PayloadError::Overflow) => Outcome::new(
-            Category::TooLarge,
-            "too-long",
-            "The body is larger than the server takes (server.body_bytes_max)",
-        ),
-        _ => Outcome::invalid("The body could not be read to its end, or its Content-Encoding is not what it says").with_code("structure"),
-    })
 }
 
 pub fn handling(request: &HttpRequest) -> Handling {

@@ -189,7 +189,7 @@ fn document_body(request: &HttpRequest, body: Body) -> Result<DocumentBody, Outc
             "Send JSON, with Content-Type: application/json",
         ));
     }
-    DOCUMENT.read(&codec::read_body(body)?)
+    DOCUMENT.read(&body.read()?)
 }
 
 /// A JSON schema, compiled once, whose descriptions say what would be right.

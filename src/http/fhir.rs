@@ -14,6 +14,7 @@ use crate::http::codec::read_response;
 use crate::http::codec::write_response;
 use crate::http::format::note_form;
 use crate::http::provenance;
+use crate::interaction::check_length;
 use crate::interaction::delete as deletion;
 use crate::interaction::delete::Asked;
 use crate::interaction::delete::Wish;
@@ -201,8 +202,9 @@ async fn searched(gateway: &Gateway, request: &HttpRequest, scope: Scope<'_>, fo
                 let text = "POST _search takes a form: Content-Type: application/x-www-form-urlencoded";
                 return Err(Outcome::new(Category::UnsupportedMediaType, "not-supported", text));
             }
-            let form = codec::read_body(form)?;
+            let form = form.read()?;
             let form = std::str::from_utf8(&form).map_err(|_| Outcome::invalid("The form is not UTF-8"))?;
+            check_length(&gateway.service, form)?;
             note_form(request, form);
             query = [query.as_str(), form.trim()]
                 .into_iter()
@@ -215,7 +217,7 @@ async fn searched(gateway: &Gateway, request: &HttpRequest, scope: Scope<'_>, fo
         let reply = searching::search(&gateway.service, &base, scope, &query, handling(request)).await?;
         Ok(read_response(request, reply))
     };
-    answer(gateway.admitted(run).await)
+    answer(gateway.admitted_broad(run).await)
 }
 
 pub async fn transaction(gateway: Data<Gateway>, request: HttpRequest, body: Body) -> HttpResponse {
@@ -251,7 +253,7 @@ pub async fn instance_history(gateway: Data<Gateway>, request: HttpRequest, path
         .await?;
         Ok(read_response(&request, reply))
     };
-    answer(gateway.admitted(run).await)
+    answer(gateway.admitted_broad(run).await)
 }
 
 pub async fn type_history(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>) -> HttpResponse {
@@ -260,7 +262,7 @@ pub async fn type_history(gateway: Data<Gateway>, request: HttpRequest, path: Pa
         let reply = history::changes(&gateway.service, &base(&gateway, &request), Some(&path), request.query_string()).await?;
         Ok(read_response(&request, reply))
     };
-    answer(gateway.admitted(run).await)
+    answer(gateway.admitted_broad(run).await)
 }
 
 pub async fn system_history(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
@@ -269,5 +271,5 @@ pub async fn system_history(gateway: Data<Gateway>, request: HttpRequest) -> Htt
         let reply = history::changes(&gateway.service, &base(&gateway, &request), None, request.query_string()).await?;
         Ok(read_response(&request, reply))
     };
-    answer(gateway.admitted(run).await)
+    answer(gateway.admitted_broad(run).await)
 }

@@ -19,7 +19,7 @@ pub mod routes;
 pub mod told;
 
 use crate::delivery::Delivery;
-use crate::http::admission::BodyTimeout;
+use crate::http::admission::BodyLimits;
 use crate::http::methods::Address;
 use crate::interaction::Service;
 use crate::interaction::ingestion::Ingestion;
@@ -54,6 +54,9 @@ pub struct Gateway {
     pub requests: Arc<Requests>,
 }
 
+/// One place of so many is kept for reads and writes of single resources: searches without end must not shut them out.
+const SINGLE_SHARE: usize = 4;
+
 /// The requests of all threads.
 pub struct Requests {
     /// The server is stopping: what comes now is answered 503.
@@ -61,6 +64,8 @@ pub struct Requests {
     pub running: AtomicUsize,
     /// One for each request that may run.
     pub places: Semaphore,
+    /// Of these, what searches, histories and operations may hold together.
+    pub broad_places: Semaphore,
 }
 
 impl Requests {
@@ -69,6 +74,7 @@ impl Requests {
             is_stopping: AtomicBool::default(),
             running: AtomicUsize::default(),
             places: Semaphore::new(running_max),
+            broad_places: Semaphore::new((running_max - running_max / SINGLE_SHARE).max(1)),
         }
     }
 }
@@ -86,12 +92,20 @@ pub struct Settings {
 
 /// A connection whose client takes nothing of its answer is closed after this.
 const UNTAKEN_MAX_MS: u32 = 60_000;
+/// A request's head must have arrived in this time: it is a few kilobytes.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection is kept this long without a request: longer than most proxies keep theirs, so that they close first.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Connections that the system holds until a thread takes them; it has a bound of its own too.
+const BACKLOG_MAX: u32 = 4096;
 
 /// The server on a listening socket; it does not handle signals itself. Each of its threads has connections to the database of its own.
 pub fn server(listener: TcpListener, gateway: &Gateway, settings: &Settings) -> std::io::Result<Server> {
     let (gateway, of_worker) = (gateway.clone(), settings.clone());
-    let body_bytes_max = settings.body_bytes_max;
-    let body_timeout = BodyTimeout(Duration::from_secs(settings.body_timeout_s));
+    let body_limits = BodyLimits {
+        bytes_max: settings.body_bytes_max,
+        timeout: Duration::from_secs(settings.body_timeout_s),
+    };
     let server = HttpServer::new(move || {
         let service = gateway.service.of_worker(&of_worker.database, of_worker.workers);
         let gateway = Gateway {
@@ -100,8 +114,7 @@ pub fn server(listener: TcpListener, gateway: &Gateway, settings: &Settings) -> 
         };
         App::new()
             .app_data(web::Data::new(gateway))
-            .app_data(web::PayloadConfig::new(body_bytes_max))
-            .app_data(web::Data::new(body_timeout))
+            .app_data(web::Data::new(body_limits))
             .wrap(from_fn(observe::request))
             .configure(routes)
             .default_service(web::to(unknown))
@@ -116,9 +129,9 @@ pub fn server(listener: TcpListener, gateway: &Gateway, settings: &Settings) -> 
     })
     .disable_signals()
     .shutdown_timeout(settings.shutdown_timeout_s)
-    .client_request_timeout(Duration::from_secs(10))
-    .keep_alive(Duration::from_secs(75))
-    .backlog(4096)
+    .client_request_timeout(HEAD_TIMEOUT)
+    .keep_alive(KEEP_ALIVE)
+    .backlog(BACKLOG_MAX)
     .workers(settings.workers);
     Ok(server.listen(listener)?.run())
 }

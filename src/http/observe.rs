@@ -47,6 +47,9 @@ pub async fn request(request: ServiceRequest, next: Next<impl MessageBody + 'sta
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    // A narrative holds what somebody sent: no browser is to run or load any of it.
+    let nothing = header::HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; sandbox");
+    headers.insert(header::CONTENT_SECURITY_POLICY, nothing);
     Ok(response)
 }
 

@@ -86,5 +86,5 @@ async fn answer(
         let reply = operation::carry_out(&gateway.service, operation, &call).await?;
         Ok(operation_response(gateway, request, reply))
     };
-    gateway.admitted(run).await.unwrap_or_else(|outcome| failure(&outcome))
+    gateway.admitted_broad(run).await.unwrap_or_else(|outcome| failure(&outcome))
 }

@@ -7,7 +7,6 @@ use crate::http::codec::check_accept;
 use crate::http::codec::failure;
 use crate::http::codec::header;
 use crate::http::codec::json_body;
-use crate::http::codec::read_body;
 use crate::http::codec::write_response;
 use crate::http::format;
 use crate::http::methods::ACCEPT_PATCH;
@@ -59,12 +58,12 @@ pub async fn conditional_patch(gateway: Data<Gateway>, request: HttpRequest, pat
     answer(gateway.admitted(run).await)
 }
 
-/// Errors: 415 for another media type, and as [`read_body`] and [`json_body`].
+/// Errors: 415 for another media type, and as [`Body::read`] and [`json_body`].
 fn patch_body(request: &HttpRequest, body: Body) -> Result<(Form, String), Outcome> {
     check_accept(request)?;
     let kind = header(request, "content-type").unwrap_or("").split(';').next().unwrap_or("").trim();
     let (form, body) = match kind.to_ascii_lowercase().as_str() {
-        JSON_PATCH => (Form::Json, read_body(body)?),
+        JSON_PATCH => (Form::Json, body.read()?),
         _ if format::sent(request).is_ok() => (Form::FhirPath, json_body(request, body)?),
         _ => {
             let text = "A patch is a JSON Patch (application/json-patch+json) or a FHIRPath Patch, which is a Parameters resource (application/fhir+json, \

@@ -2,7 +2,7 @@
 //! that instant, but for what has been withdrawn since: docs/adr/0010-time-travel.md.
 
 use crate::interaction::Service;
-use crate::interaction::pairs;
+use crate::interaction::bounded_pairs;
 use crate::outcome::Outcome;
 use crate::search::parse::AS_OF;
 use crate::search::parse::result;
@@ -13,7 +13,7 @@ use chrono::Utc;
 
 /// The instant that a read names: the first that is not looked at. Errors: 400 for what is none, or is not over; 503 while it is being written.
 pub async fn of_read(service: &Service, query: &str) -> Result<Option<DateTime<Utc>>, Outcome> {
-    let mut named = pairs(query).into_iter().filter(|(name, _)| name == AS_OF);
+    let mut named = bounded_pairs(service, query)?.into_iter().filter(|(name, _)| name == AS_OF);
     let Some((_, text)) = named.next() else { return Ok(None) };
     if named.next().is_some() {
         return Err(Outcome::invalid("_asOf stands once"));

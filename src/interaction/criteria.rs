@@ -7,7 +7,7 @@
 use crate::fhir::identity::hash;
 use crate::fhir::json::Value;
 use crate::interaction::Service;
-use crate::interaction::pairs;
+use crate::interaction::bounded_pairs;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
 use crate::search::parse::Handling;
@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 /// Reads the criteria of a conditional interaction on a type. `body` is the resource that comes with it.
 /// Errors: 400 or 412 naming the parameter.
 pub fn criteria(service: &Service, type_name: &str, query: &str, body: Option<Value<'_>>) -> Result<Criteria, Outcome> {
-    criteria_of(service, type_name, &pairs(query), body)
+    criteria_of(service, type_name, &bounded_pairs(service, query)?, body)
 }
 
 /// The same of parameters that have been read.

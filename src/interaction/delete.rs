@@ -6,8 +6,8 @@
 use crate::fhir::identity::check_id;
 use crate::interaction::Reply;
 use crate::interaction::Service;
+use crate::interaction::bounded_pairs;
 use crate::interaction::criteria::criteria_of;
-use crate::interaction::pairs;
 use crate::interaction::write::reply_of;
 use crate::outcome::Issue;
 use crate::outcome::Outcome;
@@ -78,7 +78,7 @@ pub struct Deletion {
 pub fn by_id(service: &Service, type_name: &str, id: &str, query: &str, mut wish: Wish) -> Result<Deletion, Outcome> {
     let type_number = service.type_number(type_name)?;
     check_id(id)?;
-    for (name, value) in pairs(query) {
+    for (name, value) in bounded_pairs(service, query)? {
         match name.as_str() {
             "_cascade" => wish.referrers = cascade(&value)?,
             "_format" | "_pretty" => {}
@@ -107,7 +107,7 @@ pub fn by_criteria(service: &Service, type_name: &str, query: &str, mut wish: Wi
     let mut matches_max = if rules.is_multiple { rules.matches_max } else { 1 };
     let mut tells_count = rules.is_multiple;
     let mut criteria = Vec::new();
-    for (name, value) in pairs(query) {
+    for (name, value) in bounded_pairs(service, query)? {
         match name.as_str() {
             "_cascade" => wish.referrers = cascade(&value)?,
             "_count" => {

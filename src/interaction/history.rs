@@ -6,7 +6,7 @@ use crate::fhir::datetime;
 use crate::fhir::identity::check_id;
 use crate::interaction::Reply;
 use crate::interaction::Service;
-use crate::interaction::pairs;
+use crate::interaction::bounded_pairs;
 use crate::outcome::Outcome;
 use crate::search::cursor::Cursor;
 use crate::store::history;
@@ -51,7 +51,7 @@ fn parameters(service: &Service, path: &str, query: &str) -> Result<Page, Outcom
     let mut range = Range::newest(None, 0);
     let mut count = service.limits.page_entries_default;
     let (mut cursor, mut seen) = (None, BTreeSet::new());
-    for (name, value) in pairs(query) {
+    for (name, value) in bounded_pairs(service, query)? {
         if !seen.insert(name.clone()) {
             let text = format!("{} is given twice", crate::search::value::shown(&name));
             return Err(Outcome::invalid(text).with_code("value"));
@@ -100,7 +100,7 @@ fn parameters(service: &Service, path: &str, query: &str) -> Result<Page, Outcom
     if let Some(since) = range.since {
         again.append_pair("_since", &instant(since));
     }
-    for (name, value) in pairs(query) {
+    for (name, value) in bounded_pairs(service, query)? {
         if name == "_at" || name == "_sort" {
             again.append_pair(&name, &value);
         }

@@ -160,6 +160,22 @@ pub fn parse_json(bytes: &[u8]) -> Result<Document<'_>, Outcome> {
     })
 }
 
+/// Errors: 413 for parameters that are longer than any search.
+pub fn check_length(service: &Service, query: &str) -> Result<(), Outcome> {
+    let bytes_max = service.limits.query_bytes_max;
+    if query.len() <= bytes_max {
+        return Ok(());
+    }
+    let text = format!("The parameters of a request have at most {bytes_max} bytes (search.query_bytes_max)");
+    Err(Outcome::new(Category::TooLarge, "too-long", text))
+}
+
+/// The parameters of a query string, a form, or criteria, which may be as long as a body. Errors: 413 for more than the setting allows.
+pub fn bounded_pairs(service: &Service, query: &str) -> Result<Vec<(String, String)>, Outcome> {
+    check_length(service, query)?;
+    Ok(pairs(query))
+}
+
 /// The parameters of a query string or form.
 pub fn pairs(query: &str) -> Vec<(String, String)> {
     form_urlencoded::parse(query.as_bytes())

@@ -64,16 +64,14 @@ pub fn entries<'d>(bundle: Value<'d>, base: &str, entries_max: usize) -> Result<
     if list.kind() != Kind::Array {
         return Err(Outcome::invalid("entry is a list").with_code("structure").at("Bundle.entry"));
     }
-    let entries: Vec<_> = list
-        .items()
-        .enumerate()
-        .map(|(i, entry)| read_entry(entry, base).map_err(|e| e.at(&format!("Bundle.entry[{i}]"))))
-        .collect();
-    if entries.len() > entries_max {
+    if list.items().count() > entries_max {
         let text = format!("A Bundle has at most {entries_max} entries (bundle.entries_max)");
         return Err(Outcome::new(Category::TooLarge, "too-costly", text).at("Bundle.entry"));
     }
-    Ok(entries)
+    let entries = list.items().enumerate();
+    Ok(entries
+        .map(|(i, entry)| read_entry(entry, base).map_err(|e| e.at(&format!("Bundle.entry[{i}]"))))
+        .collect())
 }
 
 fn read_entry<'d>(entry: Value<'d>, base: &str) -> Result<Entry<'d>, Outcome> {

@@ -140,7 +140,7 @@ impl Parser<'_> {
 
     fn value(&mut self, byte: u8, open: &mut Vec<u32>) -> Result<Want, &'static str> {
         if self.tape.len() >= VALUES_MAX {
-            return Err("too many values");
+            return Err("more than 4,000,000 values");
         }
         match byte {
             b'{' | b'[' => {

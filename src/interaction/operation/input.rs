@@ -5,8 +5,8 @@ use crate::fhir::datetime;
 use crate::fhir::json::Kind;
 use crate::fhir::json::Value;
 use crate::interaction::Service;
+use crate::interaction::bounded_pairs;
 use crate::interaction::operation::Operation;
-use crate::interaction::pairs;
 use crate::interaction::write::is_type;
 use crate::outcome::Outcome;
 use crate::outcome::Severity;
@@ -30,7 +30,7 @@ impl<'d> Input<'d> {
     pub fn read(service: &Service, operation: &'d Operation, query: &str, body: Option<Value<'d>>) -> Result<Input<'d>, Outcome> {
         let mut input = Input {
             operation,
-            simple: pairs(query),
+            simple: bounded_pairs(service, query)?,
             whole: Vec::new(),
         };
         input.simple.retain(|(name, _)| !OF_ANSWER.contains(&name.as_str()));

@@ -3,6 +3,7 @@
 use crate::fhir::json::quote_into;
 use crate::interaction::Reply;
 use crate::interaction::Service;
+use crate::interaction::search::include::ITERATIONS_MAX;
 use crate::interaction::search::page::Page;
 use crate::interaction::search::subset;
 use crate::outcome::Issue;
@@ -97,7 +98,7 @@ pub fn remarks(service: &Service, query: &Query, is_cut: bool) -> Vec<Issue> {
         remarks.push(remark(
             "too-costly",
             format!(
-                "The page includes {} resources and no more (search.includes_max)",
+                "The page may lack some of what it should include: it includes at most {} resources (search.includes_max), over at most {ITERATIONS_MAX} links",
                 service.limits.includes_max
             ),
         ));

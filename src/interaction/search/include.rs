@@ -17,7 +17,7 @@ use crate::store::read::row_columns;
 use std::collections::HashSet;
 
 /// How often `:iterate` goes on: a chain of includes longer than this is cut, and said so.
-const ITERATIONS_MAX: usize = 8;
+pub const ITERATIONS_MAX: usize = 8;
 
 /// What the includes add to the page; tells whether a limit cut it short.
 pub async fn included(service: &Service, query: &Query, matches: &[Found]) -> Result<(Vec<Found>, bool), Outcome> {
@@ -52,6 +52,8 @@ pub async fn included(service: &Service, query: &Query, matches: &[Found]) -> Re
         from = included.len();
         included.extend(added);
     }
+    // What came last would go on.
+    is_cut |= from < included.len() && query.includes.iter().any(|include| include.is_iterate);
     Ok((included, is_cut))
 }
 

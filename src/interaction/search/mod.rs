@@ -13,7 +13,7 @@ use crate::fhir::identity::hash;
 use crate::interaction::Reply;
 use crate::interaction::Service;
 use crate::interaction::as_of;
-use crate::interaction::pairs;
+use crate::interaction::bounded_pairs;
 use crate::interaction::search::bundle::bundle;
 use crate::interaction::search::include::included;
 use crate::interaction::search::lookup::look_up;
@@ -70,7 +70,7 @@ pub async fn search(service: &Service, base: &str, scope: Scope<'_>, query: &str
         base,
         now: service.store.clock.now(),
     };
-    let mut pairs = pairs(query);
+    let mut pairs = bounded_pairs(service, query)?;
     let mut of_type = Vec::new();
     if !matches!(scope, Scope::Type(_)) {
         of_type = pairs.extract_if(.., |(name, _)| name == "_type").collect();

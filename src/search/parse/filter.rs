@@ -29,15 +29,18 @@ enum Filter {
     },
 }
 
+/// How many comparisons an expression has: as far as it can be read, and one more than the limit at most.
+pub(super) fn comparisons(text: &str, comparisons_max: usize) -> usize {
+    let mut reader = Reader::new(text, comparisons_max);
+    // What is wrong with it is told when its condition is made.
+    let _ = reader.filter(0);
+    reader.comparisons
+}
+
 impl Parser<'_> {
     /// Errors: 400 with the place, counted in characters, at which the expression goes wrong.
     pub(super) fn filter(&self, of: &TypeParameters, text: &str, depth: usize) -> Result<Condition, Outcome> {
-        let mut reader = Reader {
-            text: text.chars().collect(),
-            place: 0,
-            comparisons: 0,
-            comparisons_max: self.limits.values_max,
-        };
+        let mut reader = Reader::new(text, self.limits.values_max);
         let filter = reader.filter(0)?;
         reader.space();
         if reader.place < reader.text.len() {
@@ -154,6 +157,15 @@ struct Reader {
 }
 
 impl Reader {
+    fn new(text: &str, comparisons_max: usize) -> Reader {
+        Reader {
+            text: text.chars().collect(),
+            place: 0,
+            comparisons: 0,
+            comparisons_max,
+        }
+    }
+
     /// `filter (and|or filter)*`
     fn filter(&mut self, depth: usize) -> Result<Filter, Outcome> {
         let mut left = self.operand(depth)?;

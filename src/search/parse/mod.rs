@@ -26,8 +26,10 @@ use chrono::Utc;
 #[derive(Debug, Clone)]
 pub struct Limits {
     pub parameters_max: usize,
-    /// Alternatives of one parameter.
+    /// Values of all parameters together.
     pub values_max: usize,
+    /// Length of all parameters together.
+    pub query_bytes_max: usize,
     pub chain_depth_max: usize,
     pub page_entries_default: usize,
     pub page_entries_max: usize,
@@ -172,13 +174,7 @@ impl Parser<'_> {
     /// Reads a search on several types: a query for each, in order. A parameter must be known for all of them.
     /// <https://hl7.org/fhir/R4/http.html#search>
     pub fn queries(&self, types: &[&TypeParameters], pairs: &[(String, String)]) -> Result<Vec<Query>, Outcome> {
-        if pairs.len() > self.limits.parameters_max {
-            return Err(Outcome::invalid(format!(
-                "A search has at most {} parameters (search.parameters_max)",
-                self.limits.parameters_max
-            ))
-            .with_code("too-costly"));
-        }
+        self.check_measure(pairs)?;
         let mut queries: Vec<Query> = types.iter().map(|of| self.empty(of)).collect();
         let mut conditions: Vec<Vec<Condition>> = types.iter().map(|of| vec![Condition::Terms(vec![type_term(of.number)])]).collect();
         for (name, text) in pairs {
@@ -266,6 +262,7 @@ impl Parser<'_> {
     /// The condition of search parameters alone, for conditional interactions: result parameters are refused.
     pub fn criteria(&self, type_name: &str, pairs: &[(String, String)]) -> Result<Condition, Outcome> {
         let of = self.of(type_name)?;
+        self.check_measure(pairs)?;
         if pairs.is_empty() {
             return Err(Outcome::precondition(
                 "A conditional interaction needs at least one search parameter",
@@ -301,14 +298,6 @@ impl Parser<'_> {
             return missing(of, parameter, text);
         }
         let values = split_values(text);
-        if values.len() > self.limits.values_max {
-            let text = format!(
-                "{} has at most {} alternatives (search.values_max)",
-                shown(name),
-                self.limits.values_max
-            );
-            return Err(Outcome::invalid(text).with_code("too-costly"));
-        }
         if values.iter().any(String::is_empty) {
             return Err(Outcome::invalid(format!("{} has an empty value", shown(name))));
         }
@@ -330,6 +319,28 @@ impl Parser<'_> {
         let alternatives: Result<Vec<_>, _> = values.iter().map(|v| value::condition(&context, parameter, modifier, v)).collect();
         let condition = Condition::any(alternatives?);
         Ok(if is_not { Condition::negated(condition) } else { condition })
+    }
+
+    /// Errors: 400 for more parameters, or more values, than a search may have.
+    fn check_measure(&self, pairs: &[(String, String)]) -> Result<(), Outcome> {
+        let (parameters_max, values_max) = (self.limits.parameters_max, self.limits.values_max);
+        if pairs.len() > parameters_max {
+            let text = format!("A search has at most {parameters_max} parameters (search.parameters_max)");
+            return Err(Outcome::invalid(text).with_code("too-costly"));
+        }
+        let values = pairs.iter().map(|(name, text)| match name.as_str() {
+            "_elements" => text.split(',').count(),
+            "_filter" => filter::comparisons(text, values_max),
+            name if RESULT_PARAMETERS.contains(&name) => 0,
+            _ => split_values(text).len(),
+        });
+        match values.sum::<usize>() > values_max {
+            true => {
+                let text = format!("A search has at most {values_max} values, all parameters together (search.values_max)");
+                Err(Outcome::invalid(text).with_code("too-costly"))
+            }
+            false => Ok(()),
+        }
     }
 
     fn check_depth(&self, depth: usize) -> Result<(), Outcome> {

@@ -18,6 +18,9 @@ use crate::search::value::shown;
 use chrono::DateTime;
 use chrono::Utc;
 
+/// Keys of one order: each makes the condition of the next page longer, and more tell nothing apart.
+const SORT_KEYS_MAX: usize = 4;
+
 impl Parser<'_> {
     /// Reads a result parameter into the query of each type, or into none.
     pub(super) fn result_parameters(
@@ -121,8 +124,9 @@ impl Parser<'_> {
             };
             keys.push(Sort { key, is_descending });
         }
-        if keys.len() > 4 {
-            return Err(Outcome::invalid("_sort has at most 4 keys").with_code("too-costly"));
+        if keys.len() > SORT_KEYS_MAX {
+            let text = format!("_sort has at most {SORT_KEYS_MAX} keys");
+            return Err(Outcome::invalid(text).with_code("too-costly"));
         }
         Ok(keys)
     }
