@@ -309,3 +309,31 @@ fn every_alias_of_a_resource_in_compiled_sql_is_opened_with_a_policy() {
         "{opening}"
     );
 }
+
+#[test]
+fn every_attack_has_its_test_and_every_test_that_is_named_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = std::fs::read_to_string(root.join("docs/attacks.md")).unwrap();
+    let named = Regex::new(r"`((?:api|faults)/\w+)::(\w+)`").unwrap();
+    let rows: Vec<&str> = table
+        .lines()
+        .filter(|line| line.starts_with("| A") || line.starts_with("| B") || line.starts_with("| D"))
+        .collect();
+    let cases: Vec<&str> = rows.iter().map(|row| &row[2..5]).collect();
+    let expected = (1..=16).map(|i| format!("A{i:02}")).chain((1..=17).map(|i| format!("B{i:02}")));
+    let expected: Vec<String> = expected.chain((8..=10).map(|i| format!("D{i:02}"))).collect();
+    assert_eq!(cases, expected, "cases of docs/attacks.md");
+    for row in rows {
+        assert!(named.is_match(row), "no test: {row}");
+    }
+    for names in named.captures_iter(&table) {
+        let path = format!("tests/{}.rs", &names[1]);
+        let text = std::fs::read_to_string(root.join(&path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let test = format!("#[test]\nfn {}()", &names[2]);
+        assert!(
+            text.contains(&test),
+            "docs/attacks.md names {} of {path}, which is not there",
+            &names[2]
+        );
+    }
+}

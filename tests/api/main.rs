@@ -7,6 +7,7 @@
 mod support;
 
 mod as_of;
+mod attacks;
 mod batch;
 mod conditional;
 mod corpus;

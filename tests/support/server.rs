@@ -186,8 +186,17 @@ impl Server {
 
     /// Resident memory of its process.
     pub fn memory_kb(&self) -> u64 {
+        self.status_kb("VmRSS:")
+    }
+
+    /// The most that it ever was.
+    pub fn memory_peak_kb(&self) -> u64 {
+        self.status_kb("VmHWM:")
+    }
+
+    fn status_kb(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it lives");
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find_map(|l| l.strip_prefix(name)).expect("a line of it");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
