@@ -430,8 +430,21 @@ fn searches_without_measure_are_refused_by_the_name_of_the_limit() {
     ] {
         server.get(&format!("/Patient?_sort={sort}")).refused(400);
     }
-    for name in ["_text", "_content", "_query", "_filter"] {
+    for name in ["_query", "_filter"] {
         post(&format!("{name}={}", parentheses(5_000))).refused(400);
+    }
+    // Words are looked for in the text; parentheses are none. What is not indexed is refused.
+    for text in [
+        parentheses(5_000),
+        "-".repeat(5_000),
+        "\"".repeat(5_001),
+        "a or ".repeat(5_000),
+        "-a ".repeat(5_000),
+    ] {
+        for name in ["_text", "_content"] {
+            let status = post(&format!("{name}={text}")).status;
+            assert!(matches!(status, 200 | 400), "{name}={}: {status}", &text[..10]);
+        }
     }
     for token in ["|", "||", "a|b|c", "|||", "a|b|"] {
         server.get(&format!("/Patient?identifier={token}")).refused(400);
