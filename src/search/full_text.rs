@@ -1,6 +1,7 @@
 //! The text of a resource: what `_text` and `_content` look into. Spec: <https://hl7.org/fhir/R4/search.html#content>.
 
 use crate::fhir::json::Value;
+use crate::fhir::strings::STRING_CHARS_MAX;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
 use crate::search::parameters::Parameter;
@@ -137,6 +138,11 @@ pub fn condition(full_text: FullText, parameter: &Parameter, modifier: Option<&s
         true => (FullText::Content, "content"),
         false => (FullText::Narrative, "narrative"),
     };
+    // PostgreSQL reads what negates or groups by recursion.
+    if text.chars().count() >= STRING_CHARS_MAX {
+        let text = format!("{} is asked with fewer than {STRING_CHARS_MAX} characters", parameter.code);
+        return Err(Outcome::invalid(text).with_code("too-costly"));
+    }
     match full_text >= needed {
         true => Ok(Condition::FullText(is_content, folded(text))),
         false => Err(Outcome::not_supported(format!(
