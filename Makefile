@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 EDS := target/release/eds
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-long test-faults fuzz check demo bench bench-peers bench-growth bench-cliff bench-profile release clean
+.PHONY: help setup build run test test-long test-faults fuzz check demo bench bench-peers bench-growth bench-cliff bench-profile conformance release clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -53,6 +53,9 @@ bench-cliff: setup ## two hundred shapes of search over 2 million skewed Observa
 
 bench-profile: setup ## flame graphs of import, create, read and search, in target/profile (needs perf)
 	scripts/bench-profile $(ARGS)
+
+conformance: ## docs/conformance.md, from the tables that route and search
+	cargo run --locked -- conformance > target/conformance.md && mv target/conformance.md docs/conformance.md
 
 release: check test build ## everything checked, then the binary and its SHA-256
 	@cd target/release && sha256sum eds

@@ -55,6 +55,8 @@ enum Command {
     },
     /// Checks the set-up and says in words what is wrong
     Doctor,
+    /// Prints what the server does of FHIR, type by type (docs/conformance.md)
+    Conformance,
 }
 
 fn main() -> ExitCode {
@@ -87,5 +89,6 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         Command::Backup { to } => commands::backup::backup(config, to).await,
         Command::Restore { from, wal_archive, until } => commands::restore::restore(config, from, wal_archive, until).await,
         Command::Doctor => commands::doctor::doctor(config).await,
+        Command::Conformance => commands::conformance::conformance(&config),
     }
 }

@@ -1,6 +1,7 @@
 //! The commands, and the only wiring: from settings to a running [`Service`].
 
 pub mod backup;
+pub mod conformance;
 pub mod doctor;
 pub mod import;
 pub mod maintain;

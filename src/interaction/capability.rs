@@ -16,7 +16,7 @@ use serde_json::Value;
 use serde_json::json;
 
 /// What may be done with a resource of any type; the routes of `http` are these.
-const TYPE_INTERACTIONS: &[&str] = &[
+pub const TYPE_INTERACTIONS: &[&str] = &[
     "read",
     "vread",
     "update",
@@ -27,7 +27,7 @@ const TYPE_INTERACTIONS: &[&str] = &[
     "create",
     "search-type",
 ];
-const SYSTEM_INTERACTIONS: &[&str] = &["transaction", "batch", "history-system", "search-system"];
+pub const SYSTEM_INTERACTIONS: &[&str] = &["transaction", "batch", "history-system", "search-system"];
 
 /// What a client might look for and does not find; told in the statement.
 const NOT_SUPPORTED: &[&str] = &[

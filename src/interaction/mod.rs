@@ -3,6 +3,7 @@
 
 pub mod as_of;
 pub mod capability;
+pub mod conformance;
 pub mod criteria;
 pub mod delete;
 pub mod history;

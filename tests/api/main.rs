@@ -10,6 +10,7 @@ mod as_of;
 mod attacks;
 mod batch;
 mod conditional;
+mod conformance;
 mod corpus;
 mod crud;
 mod delete;
