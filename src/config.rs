@@ -140,6 +140,10 @@ impl Config {
             ("search.values_max", self.search.values_max),
             ("search.query_bytes_max", self.search.query_bytes_max),
             ("search.expansion_codes_max", self.search.expansion_codes_max),
+            (
+                "search.reindex_batch_resources",
+                usize::try_from(self.search.reindex_batch_resources).unwrap_or_default(),
+            ),
             ("bundle.entries_max", self.bundle.entries_max),
             ("bundle.answer_bytes_max", self.bundle.answer_bytes_max),
             ("operation.document_entries_max", self.operation.document_entries_max),

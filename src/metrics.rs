@@ -46,6 +46,17 @@ static BACKLOG: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     ))
 });
 
+/// How far parameters of one's own are in the index.
+static INDEXED: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    registered(IntGaugeVec::new(
+        Opts::new(
+            "eds_search_parameter_indexed_percent",
+            "Rows that the indexing for a SearchParameter in use has walked, in per cent of those it has to",
+        ),
+        &["code"],
+    ))
+});
+
 fn registered<T: prometheus::core::Collector + Clone + 'static>(metric: prometheus::Result<T>) -> T {
     let metric = metric.expect("names and labels are constants");
     prometheus::default_registry()
@@ -68,6 +79,14 @@ pub fn count_delivered(region: &str, result: &str, items: u64) {
 
 pub fn set_backlog(region: &str, items: i64) {
     BACKLOG.with_label_values(&[region]).set(items);
+}
+
+/// Of every parameter of one's own, by its code; those that are gone are forgotten.
+pub fn set_indexed<'a>(parameters: impl Iterator<Item = (&'a str, i64)>) {
+    INDEXED.reset();
+    for (code, percent) in parameters {
+        INDEXED.with_label_values(&[code]).set(percent);
+    }
 }
 
 /// All of them, in Prometheus's text format. Errors: a text when a metric cannot be written.

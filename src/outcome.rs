@@ -245,6 +245,7 @@ mod tests {
             "forbidden",
             "throttled",
             "multiple-matches",
+            "incomplete",
         ] {
             let issue = Issue {
                 severity: Severity::Error,

@@ -49,6 +49,7 @@ pub fn run(data: &[u8]) {
             handling,
             base: "http://localhost/fhir",
             now: chrono::DateTime::UNIX_EPOCH,
+            is_past: false,
         };
         match parser.query(type_name, &pairs) {
             Ok(mut query) => {

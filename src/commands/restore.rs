@@ -15,10 +15,10 @@ use crate::store::cluster::Cluster;
 use crate::store::cluster::recovery;
 use crate::store::cluster::recovery::Plan;
 use crate::store::database_error;
+use crate::store::failure::Failure;
 use crate::store::restored;
 use crate::store::restored::Done;
 use crate::store::restored::Later;
-use crate::store::write::Failure;
 use chrono::DateTime;
 use chrono::Utc;
 use std::path::Path;
@@ -99,6 +99,7 @@ async fn apply(config: &Config, store: &Store, cluster: &Cluster, later: Option<
     let done = restored::take_over(store, &mut conn, later).await;
     done.map_err(|failure| match failure {
         Failure::Undone(error) | Failure::Unknown(error) => failed(error),
+        Failure::Stale => "another process changes the search parameters".to_owned(),
     })
 }
 

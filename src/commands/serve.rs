@@ -9,11 +9,12 @@ use crate::http;
 use crate::http::Gateway;
 use crate::http::Requests;
 use crate::interaction::Service;
-use crate::interaction::capability;
+use crate::interaction::capability::Capability;
 use crate::interaction::ingestion::Ingestion;
 use crate::store;
 use crate::store::database_error;
 use crate::store::statements;
+use crate::store::walk;
 use nix::sys::resource::Resource;
 use nix::sys::resource::getrlimit;
 use nix::sys::resource::setrlimit;
@@ -66,8 +67,13 @@ async fn run(config: &Config, database: &Database, listener: TcpListener, addres
         .await
         .map_err(told)?;
     tokio::spawn(maintain(service.clone()));
+    let pace = walk::Pace {
+        batch_resources: config.search.reindex_batch_resources,
+        pause: Duration::from_millis(config.search.reindex_pause_ms),
+    };
+    tokio::spawn(walk::run(service.store.clone(), pace));
     let gateway = Gateway {
-        capability: capability::statement(&service, service.store.clock.now()).into(),
+        capability: Arc::new(Capability::new(&service)),
         service: service.clone(),
         ingestion: ingestion.clone(),
         delivery: delivery.clone(),

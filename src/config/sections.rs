@@ -106,6 +106,8 @@ pub struct Search {
     pub named_queries: Vec<NamedQuery>,
     pub as_of_age_min_ms: u32,
     pub explain_allowed: bool,
+    pub reindex_batch_resources: i64,
+    pub reindex_pause_ms: u64,
     pub full_text: FullText,
 }
 

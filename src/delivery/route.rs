@@ -10,6 +10,7 @@ use crate::fhir::definitions::model::SearchParameterKind;
 use crate::fhir::regions::bit;
 use crate::interaction::Service;
 use crate::policy::State;
+use crate::search::parameters::Parameter;
 use crate::search::term::reference_term;
 use crate::store::feed::Change;
 use crate::store::pertinence;
@@ -248,7 +249,7 @@ impl<'s> Router<'s> {
         let mut salts: Vec<i64> = of
             .parameters
             .iter()
-            .filter(|p| p.kind == SearchParameterKind::Reference)
+            .filter(|p| is_followed(p))
             .flat_map(|p| p.salts.iter().copied())
             .collect();
         salts.sort_unstable();
@@ -412,6 +413,11 @@ fn compartment_targets(service: &Service, row: &Routed) -> Vec<i64> {
         .collect()
 }
 
+/// Routing follows standard parameters only: what goes to a region must not change with what the repository is searched by.
+fn is_followed(parameter: &Parameter) -> bool {
+    parameter.kind == SearchParameterKind::Reference && parameter.custom.is_none()
+}
+
 /// Of every reference parameter, of any type, that may refer to this type.
 fn referring_salts(service: &Service, target: i16) -> Vec<i64> {
     let registry = &service.store.registry();
@@ -419,7 +425,7 @@ fn referring_salts(service: &Service, target: i16) -> Vec<i64> {
     let types = registry.definitions.resource_types();
     let parameters = types.iter().filter_map(|name| registry.of(name)).flat_map(|of| &of.parameters);
     let mut salts: Vec<i64> = parameters
-        .filter(|p| p.kind == SearchParameterKind::Reference)
+        .filter(|p| is_followed(p))
         .filter(|p| p.targets.is_empty() || p.targets.iter().any(|t| t == name || t == "Resource"))
         .flat_map(|p| p.salts.iter().copied())
         .collect();

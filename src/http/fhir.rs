@@ -42,7 +42,14 @@ fn answer(result: Answer) -> HttpResponse {
 }
 
 pub async fn metadata(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
-    answer(check_accept(&request).map(|()| plain_response(gateway.capability.replace("{base}", &base(&gateway, &request)))))
+    answer(check_accept(&request).map(|()| {
+        plain_response(
+            gateway
+                .capability
+                .now(&gateway.service)
+                .replace("{base}", &base(&gateway, &request)),
+        )
+    }))
 }
 
 pub async fn read(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String)>) -> HttpResponse {

@@ -22,6 +22,7 @@ use crate::delivery::Delivery;
 use crate::http::admission::BodyLimits;
 use crate::http::methods::Address;
 use crate::interaction::Service;
+use crate::interaction::capability::Capability;
 use crate::interaction::ingestion::Ingestion;
 use crate::outcome::Category;
 use crate::outcome::Outcome;
@@ -48,7 +49,7 @@ pub struct Gateway {
     pub service: Service,
     pub ingestion: Ingestion,
     pub delivery: Delivery,
-    pub capability: Arc<str>,
+    pub capability: Arc<Capability>,
     /// Without a final slash; empty when it is taken from each request.
     pub base_url: Arc<str>,
     pub requests: Arc<Requests>,

@@ -10,10 +10,12 @@ use crate::search::full_text::FullText;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::TypeParameters;
 use crate::search::value::modifiers;
+use arc_swap::ArcSwap;
 use chrono::DateTime;
 use chrono::Utc;
 use serde_json::Value;
 use serde_json::json;
+use std::sync::Arc;
 
 /// What may be done with a resource of any type; the routes of `http` are these.
 pub const TYPE_INTERACTIONS: &[&str] = &[
@@ -50,9 +52,35 @@ pub const SEARCH_PARAMETERS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// The statement, made anew when parameters of one's own come or go.
+pub struct Capability {
+    made: ArcSwap<(i64, String)>,
+}
+
+impl Capability {
+    pub fn new(service: &Service) -> Capability {
+        Capability {
+            made: ArcSwap::from_pointee(made(service)),
+        }
+    }
+
+    /// As JSON text, with `{base}` where the address of FHIR belongs.
+    pub fn now(&self, service: &Service) -> String {
+        if self.made.load().0 != service.store.registry().generation() {
+            self.made.store(Arc::new(made(service)));
+        }
+        self.made.load().1.clone()
+    }
+}
+
+fn made(service: &Service) -> (i64, String) {
+    let generation = service.store.registry().generation();
+    (generation, statement(service, service.store.clock.now()))
+}
+
 /// The statement as JSON text, with `{base}` where the address of FHIR belongs. That it is one to others too is tested with the types of an
 /// independent library.
-pub fn statement(service: &Service, started: DateTime<Utc>) -> String {
+fn statement(service: &Service, started: DateTime<Utc>) -> String {
     let registry = &service.store.registry();
     let names = registry.definitions.resource_types();
     let resources: Vec<Value> = names
@@ -109,7 +137,7 @@ fn resource(service: &Service, of: &TypeParameters) -> Value {
         .map(|(url, _, _)| url)
         .collect();
     let parameters: Vec<Value> = of.parameters.iter().filter(|p| is_searched(of, p)).map(parameter).collect();
-    let references = |p: &&Parameter| p.kind == SearchParameterKind::Reference && p.unsupported.is_none();
+    let references = |p: &&Parameter| p.kind == SearchParameterKind::Reference && p.is_searchable();
     let includes: Vec<String> = of
         .parameters
         .iter()
@@ -158,7 +186,7 @@ pub fn is_searched(of: &TypeParameters, parameter: &Parameter) -> bool {
         "_content" => FullText::Content,
         _ => FullText::Off,
     };
-    parameter.unsupported.is_none() && of.full_text >= needed
+    parameter.is_searchable() && of.full_text >= needed
 }
 
 fn reverse_includes(service: &Service, target: &str) -> Vec<String> {
@@ -169,7 +197,7 @@ fn reverse_includes(service: &Service, target: &str) -> Vec<String> {
         let links = of
             .parameters
             .iter()
-            .filter(|p| p.kind == SearchParameterKind::Reference && p.targets.iter().any(|t| t == target));
+            .filter(|p| p.kind == SearchParameterKind::Reference && p.is_searchable() && p.targets.iter().any(|t| t == target));
         found.extend(links.map(|p| format!("{name}:{}", p.code)));
     }
     found

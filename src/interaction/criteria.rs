@@ -35,12 +35,14 @@ pub fn criteria_of(service: &Service, type_name: &str, pairs: &[(String, String)
     {
         return identifier(service, type_name, type_number, value, body);
     }
+    let registry = service.store.registry();
     let parser = Parser {
-        registry: &service.store.registry(),
+        registry: &registry,
         limits: &service.limits,
         handling: Handling::Strict,
         base: &service.limits.base_url,
         now: service.store.clock.now(),
+        is_past: false,
     };
     let condition = parser.criteria(type_name, pairs)?;
     // What they stand for may be another thing by the time that the criteria are decided under their locks.
@@ -70,6 +72,7 @@ pub fn criteria_of(service: &Service, type_name: &str, pairs: &[(String, String)
         condition,
         must_hold: None,
         matches_max: 1,
+        custom: registry.may_read_custom(pairs).then(|| registry.generation()),
     })
 }
 
@@ -97,6 +100,7 @@ fn identifier(service: &Service, type_name: &str, type_number: i16, value: &str,
         condition: Condition::Terms(parameter.salts.iter().map(|salt| term(*salt, token)).collect()),
         must_hold: Some(code.to_owned()),
         matches_max: 1,
+        custom: None,
     })
 }
 

@@ -4,6 +4,7 @@
 pub mod compile;
 pub mod condition;
 pub mod cursor;
+pub mod custom;
 pub mod datatype;
 pub mod density;
 pub mod expression;

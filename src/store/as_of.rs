@@ -44,13 +44,18 @@ pub async fn settle(store: &Store, before: DateTime<Utc>, age_min: TimeDelta) ->
 }
 
 /// Whether a transaction that writes, or is about to, began before the instant, or so shortly after it that clocks decide. Single reads are no such
-/// transactions: they are never idle in one, and have no id.
+/// transactions: they are never idle in one, and have no id. Nor has a batch one yet that waits for a change of the search parameters: it is told by its
+/// lock, which it has, or waits for, until it is committed (`store::statements`).
 async fn is_being_written(store: &Store, before: DateTime<Utc>, age_min: TimeDelta) -> Result<bool, sqlx::Error> {
     let begun_ms = (store.clock.now() - before - age_min / 2).num_milliseconds();
     sqlx::query_scalar(
         "select exists (
              select from pg_stat_activity
-             where datname = current_database() and application_name = $2 and (backend_xid is not null or state like 'idle in transaction%')
+             where datname = current_database() and application_name = $2
+               and (
+                   backend_xid is not null or state like 'idle in transaction%'
+                   or exists (select from pg_locks l where l.pid = pg_stat_activity.pid and l.relation = 'search_generation'::regclass)
+               )
                and clock_timestamp() - xact_start >= $1::bigint * interval '1 millisecond'
          )",
     )

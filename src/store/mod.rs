@@ -11,22 +11,27 @@ pub mod document;
 pub mod document_rows;
 pub mod explain;
 pub mod expunge;
+pub mod failure;
 pub mod feed;
 pub mod history;
 pub mod ingestion;
 pub mod integrity;
 pub mod known;
+pub mod parameter_change;
 pub mod pertinence;
 pub mod pools;
+pub mod prepare;
 pub mod read;
 pub mod reindex;
 pub mod restored;
 pub mod rows;
+pub mod search_parameter;
 pub mod statements;
 pub mod statistics;
 pub mod terminology;
 pub mod unit;
 pub mod vocabulary;
+pub mod walk;
 pub mod write;
 pub mod writer;
 
@@ -74,6 +79,8 @@ pub struct Store {
     asked: Option<Asked>,
     /// What was written before this instant is committed (`as_of`). Microseconds since 1970.
     settled: Arc<AtomicI64>,
+    /// Rung when there may be rows to walk for search parameters.
+    to_walk: Arc<Notify>,
 }
 
 /// Settings of `config/default.toml`, section `database`.
@@ -104,7 +111,7 @@ impl Store {
             ("idle_session_timeout", LEADER_IDLE_MAX_MS),
             ("statement_timeout", LEADER_STATEMENT_MAX_MS),
         ]);
-        Ok(Store {
+        let store = Store {
             pools,
             density: Arc::new(RwLock::new(Arc::new(density))),
             registry: Arc::new(ArcSwap::new(registry)),
@@ -118,7 +125,10 @@ impl Store {
             changed: Arc::default(),
             asked: None,
             settled: Arc::new(AtomicI64::new(i64::MIN)),
-        })
+            to_walk: Arc::default(),
+        };
+        search_parameter::load(&store).await.map_err(database_error)?;
+        Ok(store)
     }
 
     /// A connection of its own for the feed's leader: the lock that it holds goes when it goes, and a leader that is frozen loses it.
@@ -138,6 +148,12 @@ impl Store {
     /// The search parameters as they are now: they change while the server runs. What must hold together takes this once.
     pub fn registry(&self) -> Guard<Arc<Registry>> {
         self.registry.load()
+    }
+
+    /// One that is older than what is here does no harm: what is written and searched with it is compared with the database.
+    fn install(&self, registry: Arc<Registry>) {
+        self.registry.store(registry);
+        self.to_walk.notify_one();
     }
 
     /// What is dense, as the statistics had it last.

@@ -37,8 +37,8 @@ const SIZE_MIN: u32 = 2;
 
 /// Connections that a server with so many threads may open in all.
 pub fn connections_max(pool_size_max: u32, threads: usize) -> u32 {
-    // The leader of the feed and the queue of the ingestion API have one each.
-    3 * (pool_size_max.max(SIZE_MIN * threads as u32)) + pool_size_max + 2
+    // The leader of the feed, the queue of the ingestion API and the walk for search parameters have one each.
+    3 * (pool_size_max.max(SIZE_MIN * threads as u32)) + pool_size_max + 3
 }
 
 impl Pools {

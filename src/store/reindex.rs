@@ -5,11 +5,16 @@ use crate::outcome::Outcome;
 use crate::search::index::INDEX_VERSION;
 use crate::search::index::IndexEntry;
 use crate::search::index::index;
+use crate::search::parameters::Registry;
 use crate::store::Store;
 use crate::store::database_error;
 use crate::store::rows;
 use crate::store::rows::Row;
+use crate::store::search_parameter;
 use crate::store::statements;
+use sqlx::PgConnection;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 const BATCH: i64 = 500;
 
@@ -45,30 +50,106 @@ pub async fn finish(store: &Store) -> Result<(), Outcome> {
 
 /// Indexes the next resources after this row id; the last row id and how many. `None` at the end.
 pub async fn batch(store: &Store, after: i64) -> Result<Option<(i64, u64)>, Outcome> {
-    let mut tx = store.pools.points.begin().await.map_err(database_error)?;
-    let query = sqlx::query_as(
-        "select rid, type, id, version, updated, state, dictionary, body
-         from resource
-         where rid > $1 and state <> 1
+    loop {
+        let mut tx = store.pools.points.begin().await.map_err(database_error)?;
+        let Some(registry) = current(store, &mut tx).await.map_err(database_error)? else {
+            tx.rollback().await.map_err(database_error)?;
+            search_parameter::refresh(store).await.map_err(database_error)?;
+            continue;
+        };
+        let rids = next(&mut tx, "true", (after, i64::MAX), &[], BATCH).await.map_err(database_error)?;
+        let Some(last) = rids.last().copied() else {
+            return Ok(None);
+        };
+        let rows = lock(store, &mut tx, &rids).await.map_err(database_error)?;
+        let entries = entries(store, &registry, &rows)?;
+        let replaced = statements::replace_index(&store.vocabulary, &store.units, &mut tx, &entries).await;
+        let units = replaced.map_err(database_error)?;
+        tx.commit().await.map_err(database_error)?;
+        store.units.learn(units);
+        return Ok(Some((last, rows.len() as u64)));
+    }
+}
+
+/// The registry, if it is that of the database, which cannot change before the end of the transaction; else nothing may be indexed by it.
+pub(super) async fn current(store: &Store, conn: &mut PgConnection) -> Result<Option<Arc<Registry>>, sqlx::Error> {
+    let generation: i64 = sqlx::query_scalar("select generation from search_generation")
+        .fetch_one(conn)
+        .await?;
+    let registry = Arc::clone(&store.registry());
+    Ok((registry.generation() == generation).then_some(registry))
+}
+
+/// A row, and what the index holds of it by its terms.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct Indexed {
+    #[sqlx(flatten)]
+    pub row: Row,
+    terms: Vec<i64>,
+    present: i64,
+}
+
+impl AsRef<Row> for Indexed {
+    fn as_ref(&self) -> &Row {
+        &self.row
+    }
+}
+
+/// Ids of the next rows, in order. `which` is a constant, which may name `$4`, the types. What is deleted meanwhile is among them: how many there are
+/// tells whether these are all.
+pub(super) async fn next(
+    conn: &mut PgConnection,
+    which: &'static str,
+    (after, last): (i64, i64),
+    types: &[i16],
+    limit: i64,
+) -> Result<Vec<i64>, sqlx::Error> {
+    let text = format!(
+        "select rid from resource
+         where rid > $1 and rid <= $2 and state <> 1 and ($4::smallint[] is not null) and {which}
          order by rid
-         limit $2
+         limit $3"
+    );
+    sqlx::query_scalar(sqlx::AssertSqlSafe(text))
+        .bind(after)
+        .bind(last)
+        .bind(limit)
+        .bind(types)
+        .fetch_all(conn)
+        .await
+}
+
+/// Locks these rows, in the order in which writers lock theirs; those that are not deleted.
+pub(super) async fn lock(store: &Store, conn: &mut PgConnection, rids: &[i64]) -> Result<Vec<Indexed>, sqlx::Error> {
+    let query = sqlx::query_as(
+        "select rid, type, id, version, updated, state, dictionary, body, terms, present
+         from resource
+         where rid = any($1) and state <> 1
+         order by self_hash
          for no key update",
     )
-    .bind(after)
-    .bind(BATCH);
-    let rows: Vec<Row> = rows::fetch(&store.bodies, &mut tx, query).await.map_err(database_error)?;
-    let Some(last) = rows.last().map(|row| row.rid) else {
-        return Ok(None);
-    };
+    .bind(rids);
+    rows::fetch(&store.bodies, conn, query).await
+}
+
+fn entries(store: &Store, registry: &Registry, rows: &[Indexed]) -> Result<Vec<(i64, IndexEntry)>, Outcome> {
     let mut entries = Vec::with_capacity(rows.len());
-    for row in &rows {
-        entries.extend(entry(store, row)?.map(|entry| (row.rid, entry)));
+    for Indexed { row, .. } in rows {
+        entries.extend(entry(store, registry, row)?.map(|entry| (row.rid, entry)));
     }
-    let replaced = statements::replace_index(&store.vocabulary, &store.units, &mut tx, &entries).await;
-    let units = replaced.map_err(database_error)?;
-    tx.commit().await.map_err(database_error)?;
-    store.units.learn(units);
-    Ok(Some((last, rows.len() as u64)))
+    Ok(entries)
+}
+
+/// Those whose index says something else than what is there. Parameters of one's own have a term of each resource that they have a value of, so
+/// terms tell what they add or leave behind in the other tables too.
+pub(super) fn changed(store: &Store, registry: &Registry, rows: &[Indexed]) -> Result<Vec<(i64, IndexEntry)>, Outcome> {
+    let mut entries = entries(store, registry, rows)?;
+    let held: HashMap<i64, &Indexed> = rows.iter().map(|indexed| (indexed.row.rid, indexed)).collect();
+    entries.retain(|(rid, entry)| {
+        held.get(rid)
+            .is_none_or(|held| held.terms != entry.terms || held.present != entry.present)
+    });
+    Ok(entries)
 }
 
 /// A version that is indexed: its row and number.
@@ -76,43 +157,49 @@ pub type Place = (i64, i32);
 
 /// Indexes the next superseded versions after this one, for searches as of an instant; the last of them and how many. `None` at the end.
 pub async fn batch_superseded(store: &Store, after: Place) -> Result<Option<(Place, u64)>, Outcome> {
-    let mut tx = store.pools.points.begin().await.map_err(database_error)?;
-    let query = sqlx::query_as(
-        "select h.rid, h.type, r.id, h.version, h.updated, h.state, h.dictionary, h.body
-         from history h
-         join resource r on r.rid = h.rid
-         where (h.rid, h.version) > ($1, $2)
-         order by h.rid, h.version
-         limit $3
-         for no key update of h",
-    )
-    .bind(after.0)
-    .bind(after.1)
-    .bind(BATCH);
-    let rows: Vec<Row> = rows::fetch(&store.bodies, &mut tx, query).await.map_err(database_error)?;
-    let Some(last) = rows.last().map(|row| (row.rid, row.version)) else {
-        return Ok(None);
-    };
-    let mut entries = Vec::with_capacity(rows.len());
-    for row in &rows {
-        // Nothing is left of a deleted resource, and what is not indexed is not found.
-        let entry = if row.body.is_empty() { None } else { entry(store, row)? };
-        entries.push((row.rid, row.version, entry.unwrap_or_default()));
+    loop {
+        let mut tx = store.pools.points.begin().await.map_err(database_error)?;
+        let Some(registry) = current(store, &mut tx).await.map_err(database_error)? else {
+            tx.rollback().await.map_err(database_error)?;
+            search_parameter::refresh(store).await.map_err(database_error)?;
+            continue;
+        };
+        let query = sqlx::query_as(
+            "select h.rid, h.type, r.id, h.version, h.updated, h.state, h.dictionary, h.body
+             from history h
+             join resource r on r.rid = h.rid
+             where (h.rid, h.version) > ($1, $2)
+             order by h.rid, h.version
+             limit $3
+             for no key update of h",
+        )
+        .bind(after.0)
+        .bind(after.1)
+        .bind(BATCH);
+        let rows: Vec<Row> = rows::fetch(&store.bodies, &mut tx, query).await.map_err(database_error)?;
+        let Some(last) = rows.last().map(|row| (row.rid, row.version)) else {
+            return Ok(None);
+        };
+        let mut entries = Vec::with_capacity(rows.len());
+        for row in &rows {
+            // Nothing is left of a deleted resource, and what is not indexed is not found.
+            let entry = if row.body.is_empty() { None } else { entry(store, &registry, row)? };
+            entries.push((row.rid, row.version, entry.unwrap_or_default()));
+        }
+        let replaced = statements::replace_history_index(&store.vocabulary, &store.units, &mut tx, &entries).await;
+        let units = replaced.map_err(database_error)?;
+        tx.commit().await.map_err(database_error)?;
+        store.units.learn(units);
+        return Ok(Some((last, rows.len() as u64)));
     }
-    let replaced = statements::replace_history_index(&store.vocabulary, &store.units, &mut tx, &entries).await;
-    let units = replaced.map_err(database_error)?;
-    tx.commit().await.map_err(database_error)?;
-    store.units.learn(units);
-    Ok(Some((last, rows.len() as u64)))
 }
 
 /// `None` for a type that has no search parameters.
-fn entry(store: &Store, row: &Row) -> Result<Option<IndexEntry>, Outcome> {
-    let registry = store.registry();
+fn entry(store: &Store, registry: &Registry, row: &Row) -> Result<Option<IndexEntry>, Outcome> {
     let Some(parameters) = registry.of(registry.name_of(row.type_number)) else {
         return Ok(None);
     };
-    let json = row.to_json(&registry, &store.bodies)?;
+    let json = row.to_json(registry, &store.bodies)?;
     let document = Document::parse_str(&json).map_err(|e| Outcome::internal(format!("a stored body does not parse: {e}")))?;
     Ok(Some(index(parameters, document.root())))
 }

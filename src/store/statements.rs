@@ -42,7 +42,8 @@ from resource r
 where rid = any($1)";
 
 /// Writes rows, side rows and change rows. `input` is in the order of the operations, and so are the change rows. The transaction gets its
-/// id before it takes a seq: the sequencer relies on that (docs/adr/0002-feed.md).
+/// id before it takes a seq: the sequencer relies on that (docs/adr/0002-feed.md). It fails when the search parameters are of another generation
+/// than the batch; the lock on their table, taken before it is read and held to the commit, keeps them as they are.
 const WRITE: &str = "
 with input as (
     select *
@@ -62,29 +63,32 @@ with input as (
     from input i
     where not i.is_new and r.rid = i.rid
 ), strings as (
-    insert into string_index (rid, key, value) select * from unnest($19::bigint[], $20::int[], $21::text[])
+    insert into string_index (rid, key, value) select * from unnest($20::bigint[], $21::int[], $22::text[])
 ), string_values as (
-    insert into string_value (value) select distinct value from unnest($21::text[]) value order by value on conflict do nothing
+    insert into string_value (value) select distinct value from unnest($22::text[]) value order by value on conflict do nothing
 ), dates as (
-    insert into date_index (rid, key, low, high) select * from unnest($22::bigint[], $23::int[], $24::bigint[], $25::bigint[])
+    insert into date_index (rid, key, low, high) select * from unnest($23::bigint[], $24::int[], $25::bigint[], $26::bigint[])
 ), quantities as (
     insert into quantity_index (rid, key, unit, code, low, high, system, joint)
-    select * from unnest($26::bigint[], $27::int[], $28::bigint[], $29::bigint[], $30::float8[], $31::float8[], $32::int[], $33::bigint[])
+    select * from unnest($27::bigint[], $28::int[], $29::bigint[], $30::bigint[], $31::float8[], $32::float8[], $33::int[], $34::bigint[])
 ), units as (
     insert into unit (hash, code, dimension, factor, shift)
     select hash, code, dimension, factor::numeric, shift::numeric
-    from unnest($34::bigint[], $35::text[], $36::text[], $37::text[], $38::text[]) u (hash, code, dimension, factor, shift)
+    from unnest($35::bigint[], $36::text[], $37::text[], $38::text[], $39::text[]) u (hash, code, dimension, factor, shift)
     order by hash
     on conflict do nothing
 ), positions as (
-    insert into position (rid, at) select rid, point(x, y) from unnest($39::bigint[], $40::float8[], $41::float8[]) p (rid, x, y)
+    insert into position (rid, at) select rid, point(x, y) from unnest($40::bigint[], $41::float8[], $42::float8[]) p (rid, x, y)
 )
 insert into change (rid, updated, version, type, operation)
 select rid, $17, version, type, operation
 from input
-cross join (select pg_current_xact_id() as xid offset 0) x
-where x.xid is not null
+cross join (select pg_current_xact_id() as xid, 1 / (generation = $19)::int as is_current from search_generation offset 0) x
+where x.xid is not null and x.is_current = 1
 order by place";
+
+/// The division by zero of [`WRITE`]: the batch was indexed by parameters that are no longer those of the repository. Nothing is written.
+pub const STALE: &str = "22012";
 
 /// The same when nothing is updated: most batches, and Postgres need not plan the update.
 static WRITE_NEW: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
@@ -94,7 +98,7 @@ static WRITE_NEW: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
 });
 
 /// Writes the batch. Errors: the database's, and then the caller rolls back.
-pub async fn write(conn: &mut PgConnection, columns: &Columns, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+pub async fn write(conn: &mut PgConnection, columns: &Columns, generation: i64, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let changed = columns.changed();
     if !changed.is_empty() {
         sqlx::query(SUPERSEDE).bind(&changed).bind(now).execute(&mut *conn).await?;
@@ -118,7 +122,8 @@ pub async fn write(conn: &mut PgConnection, columns: &Columns, now: DateTime<Utc
         .bind(&columns.is_new)
         .bind(&columns.operation)
         .bind(now)
-        .bind(&columns.terms);
+        .bind(&columns.terms)
+        .bind(generation);
     columns.bind_sides(query).execute(&mut *conn).await?;
     write_texts(conn, columns).await
 }

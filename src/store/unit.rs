@@ -7,6 +7,8 @@ use crate::fhir::identity::hash;
 use crate::fhir::identity::self_hash;
 use crate::fhir::json::Document;
 use crate::fhir::json::Value;
+use crate::fhir::resource::Version;
+use crate::fhir::resource::assemble;
 use crate::fhir::resource::kept_text;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
@@ -58,6 +60,8 @@ pub struct Prepared {
     pub body: Vec<u8>,
     /// See [`Unit::locks`].
     identifier_locks: Vec<i64>,
+    /// Of the parameters by which it is indexed.
+    generation: i64,
 }
 
 /// What the search parameter `identifier` reads of a resource: one identifier or many, and the master identifier of documents.
@@ -87,7 +91,38 @@ impl Prepared {
             dictionary,
             body,
             identifier_locks: locks_of_identifiers(registry.name_of(type_number), resource),
+            generation: registry.generation(),
         }
+    }
+
+    /// The resource as it is kept, as JSON text without what the server says of it.
+    pub fn to_json(&self, registry: &Registry) -> String {
+        let version = Version {
+            type_name: registry.name_of(self.type_number),
+            id: "",
+            version: 0,
+            updated: "",
+        };
+        let mut json = String::new();
+        assemble(&version, &self.kept, &mut json);
+        json
+    }
+
+    /// The same, indexed by the parameters of this registry. `None`: it is already. Errors: 500 for a text that does not parse.
+    pub fn indexed_by(&self, registry: &Registry) -> Result<Option<Prepared>, Outcome> {
+        if self.generation == registry.generation() {
+            return Ok(None);
+        }
+        let json = self.to_json(registry);
+        let document = Document::parse_str(&json).map_err(|e| Outcome::internal(format!("an accepted text does not parse: {e}")))?;
+        let parameters = registry
+            .of(registry.name_of(self.type_number))
+            .expect("the type was looked up before");
+        Ok(Some(Prepared {
+            entry: index(parameters, document.root()),
+            generation: registry.generation(),
+            ..self.clone()
+        }))
     }
 }
 
@@ -117,6 +152,8 @@ pub struct Criteria {
     pub must_hold: Option<String>,
     /// More matches than these are too many.
     pub matches_max: usize,
+    /// It may ask by parameters of one's own, of this generation.
+    pub custom: Option<i64>,
 }
 
 impl Criteria {
@@ -276,6 +313,9 @@ pub enum Left {
     },
 }
 
+/// The resource type of search parameters.
+pub const SEARCH_PARAMETER: &str = "SearchParameter";
+
 /// What became of one operation.
 #[derive(Debug, Clone)]
 pub struct Applied {
@@ -431,6 +471,12 @@ impl Unit {
             }
             Op::Create { .. } => None,
         })
+    }
+
+    /// It writes or deletes SearchParameters: then what the repository is searched by may change with it.
+    pub fn may_change_parameters(&self, registry: &Registry) -> bool {
+        let number = registry.number_of(SEARCH_PARAMETER);
+        self.ops.iter().any(|op| Some(op.type_number()) == number)
     }
 
     /// The unit comes from the feeding system, through the ingestion API: it knows what it has obscured.

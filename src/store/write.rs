@@ -5,10 +5,10 @@
 //! Versions, index, history and change rows are written by the same statements, so none can be forgotten.
 //! Spec: <https://hl7.org/fhir/R4/http.html#transaction>, <https://hl7.org/fhir/R4/http.html#ccreate>, <https://hl7.org/fhir/R4/http.html#concurrency>.
 
-use crate::fhir::json::Document;
-use crate::fhir::links;
+use crate::outcome::Category;
 use crate::outcome::Outcome;
 use crate::policy::State;
+use crate::search::parameters::Registry;
 use crate::store::Store;
 use crate::store::attest;
 use crate::store::columns::Columns;
@@ -20,14 +20,20 @@ use crate::store::decide::match_of_lookup;
 use crate::store::document::DocumentAction;
 use crate::store::document::DocumentWrite;
 use crate::store::document_rows;
+use crate::store::failure::Failure;
+use crate::store::failure::at_commit;
 use crate::store::ingestion;
 use crate::store::integrity;
 use crate::store::known;
+use crate::store::parameter_change::Change;
+use crate::store::parameter_change::check_untouched;
+use crate::store::prepare::linked;
+use crate::store::prepare::patched;
+use crate::store::prepare::prepare;
 use crate::store::rows::Row;
 use crate::store::statements;
 use crate::store::unit::Applied;
-use crate::store::unit::Content;
-use crate::store::unit::Edit;
+use crate::store::unit::Criteria;
 use crate::store::unit::Effect;
 use crate::store::unit::Known;
 use crate::store::unit::Left;
@@ -41,48 +47,44 @@ use chrono::Utc;
 use sqlx::Connection;
 use sqlx::PgConnection;
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// What became of a unit. `None`: it meets a unit before it in a row, so it must be decided anew when that one is stored.
 pub type Reply = Option<Result<UnitReply, Outcome>>;
 
-/// Why a batch has no answers.
-#[derive(Debug)]
-pub enum Failure {
-    /// Nothing was written.
-    Undone(sqlx::Error),
-    /// The connection broke while the batch was being committed: it is written, or not.
-    Unknown(sqlx::Error),
-}
-
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Failure {
-        Failure::Undone(error)
-    }
-}
-
-/// An error of what commits: what the database itself says is certain.
-fn at_commit(error: sqlx::Error) -> Failure {
-    match error {
-        sqlx::Error::Database(_) => Failure::Undone(error),
-        _ => Failure::Unknown(error),
-    }
-}
-
 /// Applies units whose keys are disjoint in one database transaction; the first of them always gets its answer.
 pub async fn apply(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Result<Vec<Reply>, Failure> {
+    let registry = Arc::clone(&store.registry());
+    if let Some(first) = units.iter().position(|unit| unit.may_change_parameters(&registry)) {
+        return match first {
+            0 => change_parameters(store, conn, units).await,
+            // What comes before it is indexed by other parameters.
+            _ => Box::pin(apply(store, conn, &units[..first]))
+                .await
+                .map(|replies| with_undecided(replies, units)),
+        };
+    }
     let needs_state = units
         .iter()
-        .any(|unit| unit.document.is_some() || unit.criteria().next().is_some() || unit.hashes(&store.registry()).next().is_some());
-    let mut written = Written::default();
+        .any(|unit| unit.document.is_some() || unit.criteria().next().is_some() || unit.hashes(&registry).next().is_some());
+    let mut written = Written::new(registry);
     if !needs_state {
         let mut replies = written.units(store, &Known::default(), units);
         // Words and rows are a statement each, which is its own transaction.
         let learnt = written.learn(store, conn).await.map_err(at_commit)?;
-        let now = instant_of_batch(store, &Known::default());
-        date(&mut replies, now);
-        written.store(store, conn, now).await.map_err(at_commit)?;
+        if written.columns.texts.is_empty() {
+            let now = instant_of_batch(store, &Known::default());
+            date(&mut replies, now);
+            written.store(store, conn, now).await.map_err(at_commit)?;
+        } else {
+            // Texts are a statement more: rows that are committed without them could be changed or walked in between.
+            let mut tx = conn.begin().await?;
+            let now = instant_of_batch(store, &Known::default());
+            date(&mut replies, now);
+            written.store(store, &mut tx, now).await?;
+            tx.commit().await.map_err(at_commit)?;
+        }
         learnt.remember(store);
         return Ok(replies);
     }
@@ -118,9 +120,40 @@ fn date(replies: &mut [Reply], now: DateTime<Utc>) {
     }
 }
 
+/// Applies the first unit, which may change the search parameters: what it writes is indexed by those of after it. The others are decided anew.
+async fn change_parameters(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Result<Vec<Reply>, Failure> {
+    let mut tx = conn.begin().await?;
+    let change = Change::begin(store, &mut tx).await?;
+    let known = known::read(store, &mut tx, &units[..1]).await?;
+    let mut written = Written::new(Arc::new(change.before(store)));
+    written.change = Some(change);
+    let mut replies = written.units(store, &known, &units[..1]);
+    let change = written.change.take();
+    if let (Some(change), [Some(Ok(_))]) = (&change, replies.as_slice()) {
+        change.save(&mut tx).await?;
+        let after = Arc::clone(&written.registry);
+        let learnt = written.learn(store, &mut tx).await?;
+        let now = instant_of_batch(store, &known);
+        date(&mut replies, now);
+        written.store(store, &mut tx, now).await?;
+        tx.commit().await.map_err(at_commit)?;
+        learnt.remember(store);
+        store.install(after);
+    }
+    Ok(with_undecided(replies, units))
+}
+
+fn with_undecided(mut replies: Vec<Reply>, units: &[Unit]) -> Vec<Reply> {
+    replies.resize_with(units.len(), || None);
+    replies
+}
+
 /// What a batch writes, gathered from its units.
-#[derive(Default)]
 struct Written {
+    /// By which everything in it is indexed.
+    registry: Arc<Registry>,
+    /// What its one unit does to the search parameters.
+    change: Option<Change>,
     columns: Columns,
     documents: Vec<DocumentWrite>,
     /// Further identifiers of documents that are here, and their documents.
@@ -175,6 +208,18 @@ struct Decided<'u> {
 }
 
 impl Written {
+    fn new(registry: Arc<Registry>) -> Written {
+        Written {
+            registry,
+            change: None,
+            columns: Columns::default(),
+            documents: Vec::new(),
+            aliases: Vec::new(),
+            ingestions: Vec::new(),
+            touched: Touched::default(),
+        }
+    }
+
     fn units(&mut self, store: &Store, known: &Known, units: &[Unit]) -> Vec<Reply> {
         units.iter().enumerate().map(|(i, unit)| self.unit(store, known, i, unit)).collect()
     }
@@ -183,6 +228,14 @@ impl Written {
     fn unit(&mut self, store: &Store, known: &Known, unit_index: usize, unit: &Unit) -> Reply {
         if unit.ingestion.is_some_and(|id| !known.waiting.contains(&id)) {
             return Some(Err(Outcome::conflict("The operation has ended already")));
+        }
+        let is_of_generation = |criteria: &Criteria| criteria.custom.is_none_or(|of| of == self.registry.generation());
+        if !unit.criteria().all(|(_, criteria)| is_of_generation(criteria)) {
+            return Some(Err(Outcome::unavailable("The search parameters were changed meanwhile: try again")));
+        }
+        if self.change.is_some() && unit.document.is_some() {
+            let text = "A clinical document brings no SearchParameter: send it by itself";
+            return Some(Err(Outcome::new(Category::Unprocessable, "business-rule", text)));
         }
         let action = unit.document.as_ref().map(|action| action.as_meant(known, unit.is_of_feeder()));
         match action.as_ref().map(|action| action.already_here(known)).transpose() {
@@ -195,14 +248,32 @@ impl Written {
             }
             Ok(_) => {}
         }
-        let decided = match decide_unit(store, known, unit_index, unit, action) {
+        let decided = decide_unit(store, &self.registry, known, unit_index, unit, action);
+        let mut decided = match decided {
             Ok(decided) => decided,
             Err(outcome) => return Some(Err(outcome)),
         };
+        if let Err(outcome) = self.parameters_of(store, unit, &mut decided) {
+            return Some(Err(outcome));
+        }
         if decided.touched.meets(&self.touched) {
             return None;
         }
         Some(self.record(store, known, unit, decided))
+    }
+
+    /// What the unit does to the search parameters; then all that it brings is indexed by those of after it.
+    fn parameters_of(&mut self, store: &Store, unit: &Unit, decided: &mut Decided<'_>) -> Result<(), Outcome> {
+        let Some(change) = &mut self.change else {
+            return check_untouched(&self.registry, &decided.decisions);
+        };
+        self.registry = Arc::new(change.decided(store, unit, &decided.decisions, &decided.prepared)?);
+        for prepared in decided.prepared.iter_mut().flatten() {
+            if let Some(anew) = prepared.indexed_by(&self.registry)? {
+                *prepared = Cow::Owned(anew);
+            }
+        }
+        Ok(())
     }
 
     fn record(&mut self, store: &Store, known: &Known, unit: &Unit, decided: Decided<'_>) -> Result<UnitReply, Outcome> {
@@ -248,7 +319,7 @@ impl Written {
     async fn store(mut self, store: &Store, conn: &mut PgConnection, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
         if !self.columns.is_empty() {
             self.columns.assign_row_ids(store.row_ids.take(conn, self.columns.inserts()).await?);
-            statements::write(conn, &self.columns, now).await?;
+            statements::write(conn, &self.columns, self.registry.generation(), now).await?;
         }
         for document in &self.documents {
             document_rows::store(store, conn, document, &self.columns.member_ids(&document.members), now).await?;
@@ -260,20 +331,21 @@ impl Written {
 
 fn decide_unit<'u>(
     store: &Store,
+    registry: &Registry,
     known: &'u Known,
     unit_index: usize,
     unit: &'u Unit,
     document: Option<Cow<'u, DocumentAction>>,
 ) -> Result<Decided<'u>, Outcome> {
-    let mut decisions = decide(&store.registry(), known, unit_index, unit)?;
-    let targets = link_targets(&store.registry(), known, unit_index, unit, &decisions)?;
+    let mut decisions = decide(registry, known, unit_index, unit)?;
+    let targets = link_targets(registry, known, unit_index, unit, &decisions)?;
     let mut prepared = Vec::with_capacity(unit.ops.len());
     for (i, (op, decision)) in unit.ops.iter().zip(&decisions).enumerate() {
         let type_number = op.type_number();
         prepared.push(match (op, decision) {
-            (Op::Create { content, .. } | Op::Update { content, .. }, _) => Some(prepare(store, type_number, content, &targets)?),
+            (Op::Create { content, .. } | Op::Update { content, .. }, _) => Some(prepare(store, registry, type_number, content, &targets)?),
             (Op::Patch { edit, .. }, Decision::Update { row, .. }) => {
-                let patched = patched(store, row, edit, &targets);
+                let patched = patched(store, registry, row, edit, &targets);
                 Some(Cow::Owned(
                     patched.map_err(|e| unit.place_of(i).map_or(e.clone(), |place| e.at(&place)))?,
                 ))
@@ -284,9 +356,9 @@ fn decide_unit<'u>(
     integrity::check(&store.registry(), known, unit, &decisions, &prepared)?;
     let unchanged = unchanged(store, &decisions, &prepared)?;
     if let Some(provenance) = &unit.provenance {
-        let told = attest::targets(&store.registry(), &decisions, &prepared, &unchanged);
+        let told = attest::targets(registry, &decisions, &prepared, &unchanged);
         if let (false, Some(type_number)) = (told.is_empty(), store.registry().number_of("Provenance")) {
-            let linked = linked(store, type_number, &attest::text(provenance, &told)?, &targets)?;
+            let linked = linked(store, registry, type_number, &attest::text(provenance, &told)?, &targets)?;
             prepared.push(Some(Cow::Owned(linked)));
             decisions.push(Decision::Insert { id: provenance.id.clone() });
         }
@@ -344,38 +416,6 @@ fn found_before(store: &Store, decision: &Decision) -> Option<i64> {
     };
     let is_of_patient = store.registry().is_in_patient_compartment(store.registry().name_of(type_number));
     decision.rids().first().copied().filter(|_| !is_of_patient)
-}
-
-fn prepare<'c>(
-    store: &Store,
-    type_number: i16,
-    content: &'c Content,
-    targets: &HashMap<String, String>,
-) -> Result<Cow<'c, Prepared>, Outcome> {
-    let text = match content {
-        Content::Ready(prepared) => return Ok(Cow::Borrowed(prepared)),
-        Content::Open(text) => text,
-    };
-    linked(store, type_number, text, targets).map(Cow::Owned)
-}
-
-/// What a patch makes of a row. Errors: 422 and 413 of the patch.
-fn patched(store: &Store, row: &Row, edit: &Edit, targets: &HashMap<String, String>) -> Result<Prepared, Outcome> {
-    let text = (edit.make)(&row.to_json(&store.registry(), &store.bodies)?)?;
-    linked(store, row.type_number, &text, targets)
-}
-
-/// A resource whose links lead to their targets.
-fn linked(store: &Store, type_number: i16, text: &str, targets: &HashMap<String, String>) -> Result<Prepared, Outcome> {
-    let accepted = |e| Outcome::internal(format!("an accepted text does not parse: {e}"));
-    let document = Document::parse_str(text).map_err(accepted)?;
-    Ok(match links::rewrite(document.root(), &|link, _| targets.get(link).cloned()) {
-        None => Prepared::new(&store.registry(), &store.bodies, type_number, document.root()),
-        Some(rewritten) => {
-            let document = Document::parse_str(&rewritten).map_err(accepted)?;
-            Prepared::new(&store.registry(), &store.bodies, type_number, document.root())
-        }
-    })
 }
 
 /// Puts one decided operation into the columns to write, and says what became of it.

@@ -7,9 +7,10 @@ use crate::metrics;
 use crate::outcome::Outcome;
 use crate::store::Store;
 use crate::store::database_error;
+use crate::store::failure::Failure;
+use crate::store::search_parameter;
 use crate::store::unit::Unit;
 use crate::store::unit::UnitReply;
-use crate::store::write::Failure;
 use crate::store::write::Reply;
 use crate::store::write::apply;
 use std::collections::HashSet;
@@ -194,6 +195,17 @@ async fn apply_patiently(store: &Store, units: &[Unit]) -> Vec<Reply> {
         // A connection that the database has closed meanwhile; the next is tried before it is used, or new.
         result = apply_once(store, units).await;
     }
+    for _ in 0..RETRIES_MAX {
+        match &result {
+            // The search parameters have changed: everything is indexed by those of now.
+            Err(Failure::Stale) => {}
+            _ => break,
+        }
+        result = match search_parameter::refresh(store).await {
+            Ok(_) => apply_once(store, units).await,
+            Err(error) => Err(Failure::Undone(error)),
+        };
+    }
     match result {
         Ok(replies) => replies,
         Err(Failure::Undone(error @ sqlx::Error::Database(_))) if units.len() == 1 => vec![retry(store, units, error).await],
@@ -221,6 +233,7 @@ async fn apply_once(store: &Store, units: &[Unit]) -> Result<Vec<Reply>, Failure
 fn told(failure: Failure) -> Outcome {
     match failure {
         Failure::Undone(error) => database_error(error),
+        Failure::Stale => Outcome::unavailable("The search parameters are being changed; try again"),
         Failure::Unknown(error) => {
             let text = "The connection to the database broke while the write was being committed: look whether it is there before it is sent again";
             Outcome {

@@ -479,6 +479,31 @@ fn an_instant_is_answered_only_when_all_that_was_written_before_it_is_committed(
 }
 
 #[test]
+fn an_instant_is_not_answered_while_a_write_of_before_waits_for_a_change_of_the_search_parameters() {
+    let dir = DataDir::new();
+    let server = Server::start(&dir, &[]);
+    let basic = json!({"resourceType": "Basic", "code": {"text": "one"}});
+    server.post("/Basic", &basic).expect(201);
+    let mut changing = Session::open(&dir);
+    changing.execute("begin; lock table search_generation in access exclusive mode");
+    std::thread::scope(|scope| {
+        // A create is one statement, which has no transaction id before it has its locks.
+        let writing = scope.spawn(|| server.post("/Basic", &basic).expect(201));
+        let writes = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%with input as%'";
+        let mut session = Session::open(&dir);
+        eventually("the write waits with its time taken", || session.number(writes) > 0);
+        let at = instant();
+        wait_until_settled();
+        let why = server.get(&format!("/Basic?_asOf={at}")).refused(503);
+        assert!(why.contains("not committed"), "{why}");
+        changing.execute("commit");
+        writing.join().unwrap();
+        assert_eq!(server.count(&format!("Basic?_asOf={at}")), 2);
+    });
+    server.stop();
+}
+
+#[test]
 fn no_version_is_older_than_the_one_it_supersedes_though_clocks_differ() {
     let dir = DataDir::new();
     let server = Server::start(&dir, &[]);

@@ -13,6 +13,7 @@ mod conditional;
 mod conformance;
 mod corpus;
 mod crud;
+mod custom_parameters;
 mod delete;
 mod delivery;
 mod explain;

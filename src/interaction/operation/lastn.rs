@@ -40,6 +40,7 @@ pub async fn lastn(service: &Service, call: &Call<'_>, input: &Input<'_>) -> Res
         handling: Handling::Strict,
         base: call.base,
         now: service.store.clock.now(),
+        is_past: false,
     };
     let condition = look_up(service, None, parser.criteria("Observation", &pairs)?).await?;
     let (driver, rest) = service.store.density().driver(&condition);

@@ -9,6 +9,7 @@ pub mod gather;
 pub mod input;
 pub mod lastn;
 pub mod meta;
+pub mod search_parameter;
 
 use crate::fhir::json::Document;
 use crate::interaction::Reply;
@@ -21,6 +22,7 @@ use crate::outcome::Category;
 use crate::outcome::Outcome;
 use crate::search::value::shown;
 use crate::store::unit::Precondition;
+use crate::store::unit::SEARCH_PARAMETER;
 
 /// What an operation is asked of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +72,10 @@ pub enum Run {
     Document,
     /// An administrator's: only where the settings allow it.
     Expunge,
+    Status,
+    Pause,
+    Resume,
+    Reindex,
 }
 
 const fn reads(name: &'static str, definition: &'static str, level: Level, parameters: &'static [&'static str], run: Run) -> Operation {
@@ -146,6 +152,19 @@ pub struct Settings {
     pub expunge: bool,
 }
 
+/// Nor these: docs/search-parameters.md.
+const STATUS: &str = "https://w3id.org/eds/fhir/OperationDefinition/search-parameter-status";
+const PAUSE: &str = "https://w3id.org/eds/fhir/OperationDefinition/search-parameter-pause";
+const RESUME: &str = "https://w3id.org/eds/fhir/OperationDefinition/search-parameter-resume";
+const REINDEX: &str = "https://w3id.org/eds/fhir/OperationDefinition/search-parameter-reindex";
+
+const fn of_search_parameter(operation: Operation) -> Operation {
+    Operation {
+        types: Types::Only(&[SEARCH_PARAMETER]),
+        ..operation
+    }
+}
+
 /// Every operation at every level that it has.
 pub const OPERATIONS: &[Operation] = &[
     validate(Level::Type),
@@ -175,6 +194,10 @@ pub const OPERATIONS: &[Operation] = &[
     expunge(Level::System),
     expunge(Level::Type),
     expunge(Level::Instance),
+    of_search_parameter(reads("status", STATUS, Level::Instance, &[], Run::Status)),
+    of_search_parameter(changes("pause", PAUSE, Level::Instance, &[], Run::Pause)),
+    of_search_parameter(changes("resume", RESUME, Level::Instance, &[], Run::Resume)),
+    of_search_parameter(changes("reindex", REINDEX, Level::Instance, &[], Run::Reindex)),
 ];
 
 /// Operations that clients know from elsewhere and that this server does not have: what there is instead.
@@ -323,6 +346,10 @@ pub async fn carry_out(service: &Service, operation: &Operation, call: &Call<'_>
         Run::Document => document::document(service, call, &input).await,
         Run::Expunge => expunge::expunge(service, call, &input).await,
         Run::LastN => lastn::lastn(service, call, &input).await,
+        Run::Status => search_parameter::status(service, call.instance()?.1).await,
+        Run::Pause => search_parameter::pause(service, call.instance()?.1, true).await,
+        Run::Resume => search_parameter::pause(service, call.instance()?.1, false).await,
+        Run::Reindex => search_parameter::reindex(service, call.instance()?.1).await,
         Run::Validate | Run::Changes => Err(Outcome::internal("an operation of another layer")),
     }
 }

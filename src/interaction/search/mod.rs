@@ -34,9 +34,15 @@ use crate::search::parse::Parser;
 use crate::search::parse::Query;
 use crate::search::parse::Summary;
 use crate::search::parse::Total;
+use crate::store::database_error;
 use crate::store::explain;
 use crate::store::explain::Explained;
 use crate::store::read;
+use crate::store::search_parameter::is_still;
+use std::sync::Arc;
+
+/// Changes of the search parameters during one search: each is an administrator's act.
+const CHANGES_MAX: usize = 5;
 
 /// What is searched.
 #[derive(Debug, Clone, Copy)]
@@ -62,20 +68,39 @@ impl Scope<'_> {
 
 /// `GET [base]/[scope]?[parameters]`.
 pub async fn search(service: &Service, base: &str, scope: Scope<'_>, query: &str, handling: Handling) -> Result<Reply, Outcome> {
-    let registry = service.store.registry();
+    let pairs = bounded_pairs(service, query)?;
+    for _ in 0..CHANGES_MAX {
+        let registry = Arc::clone(&service.store.registry());
+        let reply = search_by(service, &registry, base, scope, pairs.clone(), handling).await;
+        // A parameter of one's own that is no longer in use finds only a part: what was written since is not indexed by it.
+        if !registry.may_read_custom(&pairs) || is_still(&service.store, registry.generation()).await.map_err(database_error)? {
+            return reply;
+        }
+    }
+    Err(Outcome::unavailable("The search parameters are being changed; try again"))
+}
+
+async fn search_by(
+    service: &Service,
+    registry: &Registry,
+    base: &str,
+    scope: Scope<'_>,
+    mut pairs: Vec<(String, String)>,
+    handling: Handling,
+) -> Result<Reply, Outcome> {
     let parser = Parser {
-        registry: &registry,
+        registry,
         limits: &service.limits,
         handling,
         base,
         now: service.store.clock.now(),
+        is_past: false,
     };
-    let mut pairs = bounded_pairs(service, query)?;
     let mut of_type = Vec::new();
     if !matches!(scope, Scope::Type(_)) {
         of_type = pairs.extract_if(.., |(name, _)| name == "_type").collect();
     }
-    let mut types = types(service, &registry, scope, &of_type).await?;
+    let mut types = types(service, registry, scope, &of_type).await?;
     // What has no narrative is not meant by a search of all that have one.
     if of_type.is_empty() && pairs.iter().any(|(name, _)| name == "_text") && types.iter().any(|of| of.get("_text").is_some()) {
         types.retain(|of| of.get("_text").is_some());
@@ -93,7 +118,7 @@ pub async fn search(service: &Service, base: &str, scope: Scope<'_>, query: &str
     }
     for query in &mut queries {
         if let Scope::Compartment { code, id, .. } = scope {
-            let within = compartment::condition(&registry, &query.type_name, code, id)?;
+            let within = compartment::condition(registry, &query.type_name, code, id)?;
             query.condition = Condition::All(vec![std::mem::replace(&mut query.condition, Condition::nothing()), within]);
         }
         query.used.extend(of_type.iter().cloned());

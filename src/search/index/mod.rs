@@ -3,6 +3,7 @@
 //! Terms of references come first in [`IndexEntry::terms`], because `_has`, `_include` and chains read them back:
 //! a reference term is `salt # target`, and `#` (XOR) undoes itself. Spec: <https://hl7.org/fhir/R4/search.html>.
 
+pub mod custom;
 pub mod joint;
 pub mod order;
 pub mod range;
@@ -91,6 +92,7 @@ pub fn index(parameters: &TypeParameters, resource: Value<'_>) -> IndexEntry {
     let mut indexer = Indexer::new(parameters);
     indexer.tokens.push(type_term(parameters.number));
     indexer.walk(&parameters.walk, 0, resource);
+    indexer.read_custom(resource);
     if parameters.name == "Patient" {
         indexer.tokens.extend(assistance_keys(resource));
     }

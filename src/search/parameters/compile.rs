@@ -64,6 +64,8 @@ pub fn compile_type(definitions: &'static Definitions, name: &str) -> Result<Typ
         subject: 0,
         owner: 0,
         base: "".into(),
+        definitions,
+        readings: Vec::new(),
     };
     let mut is_multiple = Vec::new();
     for definition in definitions.search_parameters_of(name) {
@@ -128,6 +130,7 @@ pub fn parameter(definition: &SearchParameter, bit: u32) -> Parameter {
         composites: Vec::new(),
         unsupported: unsupported(definition),
         url: definition.url.clone(),
+        custom: None,
     }
 }
 

@@ -24,14 +24,14 @@ use crate::search::parameters::walk::path_name;
 const OF_RESOURCE: &str = "%resource";
 
 /// One element whose values are joined.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Composite {
     pub parts: Vec<Part>,
     pub joined: Joined,
 }
 
 /// One value of a composite.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Part {
     /// How it is read, as a parameter of its own.
     pub parameter: Parameter,
@@ -53,7 +53,7 @@ pub enum Joined {
 }
 
 /// What a node of the tree joins of the values below it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Join {
     /// Each value of the first with each of the second.
     Terms(Place, Place),
@@ -78,7 +78,7 @@ impl Join {
 }
 
 /// Values below an element: a tree of their own, and the node of the element in it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Place {
     pub walk: Walk,
     pub element: usize,

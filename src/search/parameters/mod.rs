@@ -1,14 +1,18 @@
-//! The search parameters of every resource type, compiled once at start: how to find their values and where these are kept.
+//! The search parameters of every resource type, compiled at start: how to find their values and where these are kept. Those of one's own come to
+//! them while the server runs (`search::custom`).
 //!
 //! All expressions of a type become one tree of member names ([`Walk`]), so that a single pass over a resource finds the values of
 //! every parameter. Source: the R4 SearchParameters, <https://hl7.org/fhir/R4/searchparameter-registry.html>.
 
 pub mod compile;
 pub mod composite;
+pub mod custom;
 pub mod walk;
 
 use crate::fhir::definitions::Definitions;
 use crate::fhir::definitions::model::SearchParameterKind;
+use crate::search::custom::reading::Custom;
+use crate::search::custom::reading::Reading;
 use crate::search::datatype::Datatype;
 use crate::search::full_text::FullText;
 use crate::search::parameters::compile::compile_type;
@@ -21,7 +25,7 @@ use std::sync::Arc;
 /// The parameter whose codes stand beside the primary date in an index (`migrations/0008_holders_of_a_code.sql`).
 pub const LEADING_PARAMETER: &str = "code";
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Parameter {
     pub code: String,
     pub kind: SearchParameterKind,
@@ -54,10 +58,12 @@ pub struct Parameter {
     /// Why it cannot be searched, if so.
     pub unsupported: Option<&'static str>,
     pub url: String,
+    /// It is one of the repository's own.
+    pub custom: Option<Reading>,
 }
 
 /// What one leaf of the tree gives to the index.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Extract {
     /// Bits of the parameters that read it.
     pub bits: i64,
@@ -71,7 +77,7 @@ pub struct Extract {
     pub has_ancestors: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Edge {
     pub name: String,
     /// Only items whose member has this value.
@@ -81,7 +87,7 @@ pub struct Edge {
     pub node: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct WalkNode {
     /// Sorted by name.
     pub edges: Vec<Edge>,
@@ -91,12 +97,12 @@ pub struct WalkNode {
 }
 
 /// The tree of member names; node 0 is the resource.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Walk {
     pub nodes: Vec<WalkNode>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TypeParameters {
     pub name: String,
     pub number: i16,
@@ -117,6 +123,16 @@ pub struct TypeParameters {
     pub owner: i64,
     /// See [`Registry::with_base`].
     pub base: Arc<str>,
+    pub definitions: &'static Definitions,
+    /// What parameters of one's own read.
+    pub readings: Vec<Reading>,
+}
+
+impl Parameter {
+    /// Every resource has its values in the index.
+    pub fn is_searchable(&self) -> bool {
+        self.unsupported.is_none() && self.custom.as_ref().is_none_or(|reading| reading.custom.is_complete)
+    }
 }
 
 impl TypeParameters {
@@ -129,7 +145,11 @@ impl TypeParameters {
 #[derive(Debug)]
 pub struct Registry {
     pub definitions: &'static Definitions,
-    types: HashMap<String, TypeParameters>,
+    /// Without those of one's own.
+    standard: Arc<HashMap<String, Arc<TypeParameters>>>,
+    types: HashMap<String, Arc<TypeParameters>>,
+    customs: Vec<Arc<Custom>>,
+    generation: i64,
 }
 
 impl Registry {
@@ -145,35 +165,46 @@ impl Registry {
             if of_type.iter().any(|key| !keys.insert(*key)) {
                 return Err(format!("a key of {name} collides with another's"));
             }
-            types.insert(name.to_owned(), parameters);
+            types.insert(name.to_owned(), Arc::new(parameters));
         }
-        Ok(Registry { definitions, types })
+        Ok(Registry {
+            definitions,
+            standard: Arc::new(types.clone()),
+            types,
+            customs: Vec::new(),
+            generation: 0,
+        })
     }
 
     /// The same for a server that clients reach at this address: absolute references below it are its own, `https://this/fhir/Patient/1` as
     /// `Patient/1`. Empty: no absolute reference is.
-    pub fn with_base(mut self, base: &str) -> Registry {
+    pub fn with_base(self, base: &str) -> Registry {
         let base: Arc<str> = base.into();
-        for parameters in self.types.values_mut() {
-            parameters.base = base.clone();
-        }
-        self
+        self.with_each(|of| of.base = base.clone())
     }
 
     /// The same, with this much of each resource's text indexed.
-    pub fn with_full_text(mut self, full_text: FullText) -> Registry {
-        self.types.values_mut().for_each(|of| of.full_text = full_text);
+    pub fn with_full_text(self, full_text: FullText) -> Registry {
+        self.with_each(|of| of.full_text = full_text)
+    }
+
+    /// Also of the standard parameters, of which the registry is made anew when those of one's own change.
+    fn with_each(mut self, change: impl Fn(&mut TypeParameters)) -> Registry {
+        Arc::make_mut(&mut self.standard)
+            .values_mut()
+            .chain(self.types.values_mut())
+            .for_each(|of| change(Arc::make_mut(of)));
         self
     }
 
     /// `None` if there is no such resource type.
     pub fn of(&self, type_name: &str) -> Option<&TypeParameters> {
-        self.types.get(type_name)
+        self.types.get(type_name).map(Arc::as_ref)
     }
 
     /// Every resource type, in no order.
     pub fn types(&self) -> impl Iterator<Item = &TypeParameters> {
-        self.types.values()
+        self.types.values().map(Arc::as_ref)
     }
 
     pub fn number_of(&self, type_name: &str) -> Option<i16> {
@@ -195,7 +226,8 @@ impl Registry {
     /// The salts of all references that can lead to this type, whosever they are.
     pub fn salts_to(&self, type_name: &str) -> Vec<i64> {
         let parameters = self.types.values().flat_map(|of| &of.parameters);
-        let references = parameters.filter(|p| p.kind == SearchParameterKind::Reference);
+        // Those of one's own come and go: what may be deleted must not change with them.
+        let references = parameters.filter(|p| p.kind == SearchParameterKind::Reference && p.custom.is_none());
         let leads = |p: &&Parameter| p.targets.is_empty() || p.targets.iter().any(|target| target == type_name);
         let mut salts: Vec<i64> = references.filter(leads).flat_map(|p| p.salts.iter().copied()).collect();
         salts.sort_unstable();

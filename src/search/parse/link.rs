@@ -7,6 +7,7 @@ use crate::outcome::Outcome;
 use crate::search::condition::Condition;
 use crate::search::parameters::TypeParameters;
 use crate::search::parse::Parser;
+use crate::search::parse::custom;
 use crate::search::parse::split_modifier;
 use crate::search::term::type_term;
 use crate::search::value::shown;
@@ -36,6 +37,9 @@ impl Parser<'_> {
 
     /// `subject:Patient.name`, `patient.name`.
     pub(super) fn chain(&self, of: &TypeParameters, link: &str, rest: &str, text: &str, depth: usize) -> Result<Condition, Outcome> {
+        if let Some(parameter) = of.get(split_modifier(link).0) {
+            custom::check_chain(parameter, rest)?;
+        }
         self.over_targets(of, split_modifier(link), depth, |target| {
             self.condition(target, rest, text, depth + 1)
         })
@@ -70,6 +74,8 @@ impl Parser<'_> {
                     let inner = Condition::All(vec![Condition::Terms(vec![type_term(target.number)]), inner]);
                     alternatives.push(Condition::Chain(parameter.salts.clone(), Box::new(inner)));
                 }
+                // A part of the targets would be searched.
+                Err(outcome) if custom::is_incomplete(&outcome) => return Err(outcome),
                 Err(outcome) => last_error = outcome,
             }
         }

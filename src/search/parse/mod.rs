@@ -1,6 +1,7 @@
 //! From the parameters of a request to a [`Query`]. Nothing is ignored in silence: what is not known is refused, or, under
 //! `Prefer: handling=lenient`, reported. Spec: <https://hl7.org/fhir/R4/search.html>.
 
+pub mod custom;
 pub mod filter;
 pub mod link;
 pub mod result;
@@ -135,6 +136,7 @@ pub struct Query {
     pub ignored: Vec<String>,
 }
 
+#[derive(Clone, Copy)]
 pub struct Parser<'a> {
     pub registry: &'a Registry,
     pub limits: &'a Limits,
@@ -142,6 +144,8 @@ pub struct Parser<'a> {
     /// Where clients reach this server: what a reference to it begins with, without the final slash.
     pub base: &'a str,
     pub now: DateTime<Utc>,
+    /// What is read is a search as of an instant: [`Parser::queries`] tells.
+    pub is_past: bool,
 }
 
 /// The instant that a read or a search looks back to (docs/adr/0010-time-travel.md).
@@ -175,12 +179,17 @@ impl Parser<'_> {
     /// <https://hl7.org/fhir/R4/http.html#search>
     pub fn queries(&self, types: &[&TypeParameters], pairs: &[(String, String)]) -> Result<Vec<Query>, Outcome> {
         self.check_measure(pairs)?;
+        types.iter().try_for_each(|of| custom::check_repeated(of, pairs))?;
+        let parser = Parser {
+            is_past: pairs.iter().any(|(name, _)| name == AS_OF),
+            ..*self
+        };
         let mut queries: Vec<Query> = types.iter().map(|of| self.empty(of)).collect();
         let mut conditions: Vec<Vec<Condition>> = types.iter().map(|of| vec![Condition::Terms(vec![type_term(of.number)])]).collect();
         for (name, text) in pairs {
             let read = match RESULT_PARAMETERS.contains(&name.as_str()) {
-                true => self.result_parameters(types, &mut queries, name, text),
-                false => self.search_parameters(types, &mut queries, &mut conditions, name, text),
+                true => parser.result_parameters(types, &mut queries, name, text),
+                false => parser.search_parameters(types, &mut queries, &mut conditions, name, text),
             };
             match read {
                 Ok(()) if name == "_cursor" || name == "_explain" => {}
@@ -268,6 +277,7 @@ impl Parser<'_> {
                 "A conditional interaction needs at least one search parameter",
             ));
         }
+        custom::check_repeated(of, pairs)?;
         let mut conditions = vec![Condition::Terms(vec![type_term(of.number)])];
         for (name, text) in pairs {
             conditions.push(self.condition(of, name, text, 0)?);
@@ -294,6 +304,7 @@ impl Parser<'_> {
         }
         let (code, modifier) = split_modifier(name);
         let parameter = self.parameter(of, code)?;
+        custom::check_modifier(parameter, modifier)?;
         if modifier == Some("missing") {
             return missing(of, parameter, text);
         }
@@ -301,6 +312,7 @@ impl Parser<'_> {
         if values.iter().any(String::is_empty) {
             return Err(Outcome::invalid(format!("{} has an empty value", shown(name))));
         }
+        custom::check_values(parameter, &values)?;
         let context = value::Context {
             registry: self.registry,
             of,
@@ -371,6 +383,7 @@ impl Parser<'_> {
             );
             return Err(Outcome::not_supported(text));
         };
+        custom::check_complete(parameter, self.is_past)?;
         match parameter.unsupported {
             Some(why) => Err(Outcome::not_supported(format!("{code}: {why}"))),
             None => Ok(parameter),
@@ -389,7 +402,10 @@ fn missing(of: &TypeParameters, parameter: &Parameter, text: &str) -> Result<Con
     if parameter.kind == SearchParameterKind::Composite || matches!(parameter.code.as_str(), "_text" | "_content") {
         return Err(bad_modifier(parameter, "missing"));
     }
-    let condition = Condition::Missing(of.number, 1i64 << parameter.bit);
+    let condition = match &parameter.custom {
+        Some(reading) => Condition::negated(Condition::Terms(vec![reading.presence])),
+        None => Condition::Missing(of.number, 1i64 << parameter.bit),
+    };
     match text {
         "true" => Ok(condition),
         "false" => Ok(Condition::negated(condition)),

@@ -158,8 +158,8 @@ impl Parser<'_> {
         }
         let mut target = target;
         let links = match (source, code) {
-            (None, _) => self.registry.types().flat_map(links).collect(),
-            (Some(source), "*") => links(source).collect(),
+            (None, _) => self.registry.types().flat_map(|source| self.links(source)).collect(),
+            (Some(source), "*") => self.links(source).collect(),
             (Some(source), code) => {
                 let parameter = self.parameter(source, code)?;
                 if parameter.kind != SearchParameterKind::Reference {
@@ -179,11 +179,13 @@ impl Parser<'_> {
             target_type: target.map(|target| target.name.clone()),
         })
     }
-}
 
-fn links(source: &TypeParameters) -> impl Iterator<Item = Link> {
-    let references = source.parameters.iter().filter(|p| p.kind == SearchParameterKind::Reference);
-    references.map(|parameter| link(source, parameter))
+    /// What `*` stands for: all that can be searched by.
+    fn links(&self, source: &TypeParameters) -> impl Iterator<Item = Link> {
+        let references = source.parameters.iter().filter(|p| p.kind == SearchParameterKind::Reference);
+        let is_usable = |p: &&Parameter| p.is_searchable() && !(self.is_past && p.custom.is_some());
+        references.filter(is_usable).map(|parameter| link(source, parameter))
+    }
 }
 
 fn link(source: &TypeParameters, parameter: &Parameter) -> Link {
