@@ -147,14 +147,15 @@ pub const SEARCH: &[Row] = &[
     yes("POST _search", "on the system, a type, a compartment", "search_system"),
     yes("search of a compartment", "GET /Patient/none/Observation", "search_links"),
     yes("paging that is stable under writes", "GET /Patient?_count=1", "search_results"),
-    no(
+    yes(
         "SearchParameters of one's own",
-        "a SearchParameter can be stored, and is not searched by",
+        "POST a SearchParameter: docs/search-parameters.md",
+        "custom_parameters",
     ),
-    partly(
+    yes(
         "index built anew while writes go on",
-        "`eds reindex`, where servers and it share a database (`database.url`)",
-        "search_text",
+        "for a SearchParameter in the background (`$status`, `$pause`, `$resume`, `$reindex`); all of it by `eds reindex`",
+        "custom_parameters",
     ),
     no("GraphQL", "GET /$graphql"),
 ];
