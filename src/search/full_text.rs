@@ -144,12 +144,23 @@ pub fn condition(full_text: FullText, parameter: &Parameter, modifier: Option<&s
         return Err(Outcome::invalid(text).with_code("too-costly"));
     }
     match full_text >= needed {
-        true => Ok(Condition::FullText(is_content, folded(text))),
+        true => Ok(Condition::FullText(is_content, folded(&with_single_negations(text)))),
         false => Err(Outcome::not_supported(format!(
             "{} needs the setting search.full_text = \"{setting}\"",
             parameter.code
         ))),
     }
+}
+
+/// A hyphen that stands before no word negates nothing, and PostgreSQL refuses many of them in a row.
+fn with_single_negations(text: &str) -> String {
+    let mut chars = text.chars().peekable();
+    let mut out = String::with_capacity(text.len());
+    while let Some(c) = chars.next() {
+        let negates = chars.peek().is_some_and(|next| next.is_alphanumeric() || *next == '"');
+        out.push(if c == '-' && !negates { ' ' } else { c });
+    }
+    out
 }
 
 #[cfg(test)]
@@ -185,6 +196,18 @@ mod tests {
         }
         assert!(!content.contains("QUJD") && !content.contains("xmlns"), "{content}");
         assert!(texts(PATIENT, FullText::Off).is_empty());
+    }
+
+    #[test]
+    fn a_hyphen_negates_a_word_and_nothing_else() {
+        for (text, meant) in [
+            ("fegato -milza", "fegato -milza"),
+            ("--a - b---", " -a   b   "),
+            ("-\"a b\"", "-\"a b\""),
+            ("raggi-x", "raggi-x"),
+        ] {
+            assert_eq!(with_single_negations(text), meant);
+        }
     }
 
     #[test]
