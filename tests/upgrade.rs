@@ -37,6 +37,9 @@ const OLDER: i64 = 3;
 /// Takes away what the later migrations add, so that a database with data becomes one of the older schema.
 const UNDO: &str = "
 drop table vocabulary;
+drop table text_index;
+drop function present_without;
+drop index resource_present;
 drop table unit;
 drop table position;
 drop index quantity_index_joint;
