@@ -40,6 +40,7 @@ drop table vocabulary;
 drop table text_index;
 drop function present_without;
 drop index resource_present;
+drop index resource_owner;
 drop table unit;
 drop table position;
 drop index quantity_index_joint;

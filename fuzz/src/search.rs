@@ -85,7 +85,7 @@ fn compile(query: &Query) {
             after: None,
             limit: query.count + 1,
         };
-        check(&first.sql_to_walk(columns));
+        check(&first.sql_to_walk(&query.condition, columns));
         check(&first.sql_to_gather(&query.condition, &query.condition, columns));
         if let (Some(code), Some(true)) = (query.code, query.sort.first().map(|s| s.is_descending)) {
             check(&first.sql_by_code(code, first.ends_at(), columns));
@@ -99,7 +99,7 @@ fn compile(query: &Query) {
             after: Some(&cursor),
             ..first
         };
-        check(&next.sql_to_walk(columns));
+        check(&next.sql_to_walk(&query.condition, columns));
     }
 }
 

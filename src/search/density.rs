@@ -143,6 +143,17 @@ impl Density {
         self.rows_of(condition) > GATHER_ROWS_MAX
     }
 
+    /// The condition as it is asked of rows in an order, until a page is full: links to very many resources are looked up for each row. Who is held
+    /// by very many is only looked up when rows come in the order of the table: another order may need all rows first.
+    pub fn walked(&self, condition: &Condition, is_sorted: bool) -> Condition {
+        match condition {
+            Condition::All(conditions) => Condition::All(conditions.iter().map(|c| self.walked(c, is_sorted)).collect()),
+            Condition::Chain(..) => self.asked(condition),
+            Condition::Has(..) if !is_sorted => self.asked(condition),
+            other => other.clone(),
+        }
+    }
+
     /// The condition as it is asked of rows that are there: what is linked to very many resources is looked up for each row.
     fn asked(&self, condition: &Condition) -> Condition {
         let inner = |inner: &Condition| Box::new(self.asked(inner));

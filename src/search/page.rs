@@ -75,12 +75,13 @@ impl PageRead<'_> {
     }
 
     /// The statement for up to `limit` rows after the cursor, in order, as the planner sees fit. `columns` gives the select list for an alias.
-    pub fn sql_to_walk(&self, columns: impl Fn(&str) -> String) -> Sql {
+    /// `condition` is the query's, as it is to be asked.
+    pub fn sql_to_walk(&self, condition: &Condition, columns: impl Fn(&str) -> String) -> Sql {
         let mut compiler = self.compiler();
         let alias = compiler.upcoming_alias();
         let keys = self.keys(&alias);
         self.push_select(&mut compiler.sql, &alias, &columns, &keys);
-        compiler.resource(&self.query.condition);
+        compiler.resource(condition);
         self.push_part(&mut compiler.sql, &alias, &keys);
         push_order(&mut compiler.sql, &keys, &alias, self.part);
         self.push_limit(&mut compiler.sql);
@@ -321,7 +322,9 @@ pub fn outer(keys: &[Key]) -> Vec<Key> {
 pub fn push_order(sql: &mut Sql, keys: &[Key], alias: &str, part: Part) {
     sql.push(" order by ");
     for (i, key) in keys.iter().enumerate() {
-        let nulls = if i == 0 && part == Part::WithDate { "" } else { " nulls last" };
+        // What every row has needs no place for nulls, and so has the order of its index.
+        let is_never_null = key.sql_type == "timestamptz" || i == 0 && part == Part::WithDate;
+        let nulls = if is_never_null { "" } else { " nulls last" };
         sql.push(&key.expression)
             .push(if key.is_descending { " desc" } else { "" })
             .push(nulls)

@@ -399,5 +399,5 @@ pub fn parameter(type_name: &str, code: &str) -> &'static SearchParameter {
 /// Whether a type has the parameter that a chain goes on with.
 fn can_ask(type_name: &str, rest: &str) -> bool {
     let code = rest.split(['.', ':']).next().unwrap_or_default();
-    code == "_has" || definitions().search_parameter(type_name, code).is_some()
+    matches!(code, "_has" | "_list") || definitions().search_parameter(type_name, code).is_some()
 }

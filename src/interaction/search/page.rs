@@ -185,7 +185,10 @@ pub async fn read_page(service: &Service, page: &PageRead<'_>) -> Result<Vec<Fou
         (None, Plan::Walk) => match quantity_page(service, page).await? {
             Quantities::Found(found) => return Ok(found),
             Quantities::Few(sql) => (Plan::Gather, sql),
-            Quantities::Unknown => (Plan::Walk, page.sql_to_walk(row_columns)),
+            Quantities::Unknown => {
+                let walked = density.walked(&query.condition, !query.sort.is_empty());
+                (Plan::Walk, page.sql_to_walk(&walked, row_columns))
+            }
         },
     };
     read::page(&service.store, plan, sql, page.sort().len()).await

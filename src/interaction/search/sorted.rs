@@ -76,7 +76,7 @@ async fn gather(service: &Service, query: &Query) -> Result<Vec<Found>, Outcome>
             let (driver, rest) = density.driver(&query.condition);
             page.sql_to_gather(&driver, &rest, row_columns)
         }
-        Plan::Walk => page.sql_to_walk(row_columns),
+        Plan::Walk => page.sql_to_walk(&query.condition, row_columns),
     };
     let mut found = read::page(&service.store, plan, sql, from_index.sort.len()).await?;
     if found.len() > max {

@@ -104,6 +104,14 @@ impl Compiler {
         match condition {
             Condition::All(conditions) => self.all(alias, conditions),
             Condition::Any(conditions) => self.any(alias, conditions),
+            Condition::Not(inner) if matches!(inner.as_ref(), Condition::Missing(..)) => {
+                // The masks that have it are most of them: it is asked of the row.
+                let before = std::mem::replace(&mut self.is_asking, true);
+                self.sql.push("(");
+                self.condition(alias, inner);
+                self.sql.push(") is not true");
+                self.is_asking = before;
+            }
             Condition::Not(inner) => {
                 // `is not true`, not `not`: an empty array of targets makes the inner condition null.
                 self.sql.push("(");
@@ -162,10 +170,10 @@ impl Compiler {
             Condition::Missing(number, bits) => {
                 self.sql
                     .push(&format!(
-                        "({alias}.type = {number} and {alias}.present = any(present_without({number}::smallint, "
+                        "({alias}.type = {number} and {alias}.present = any((select present_without({number}::smallint, "
                     ))
                     .bind(Arg::Int(*bits))
-                    .push(")))");
+                    .push("))::bigint[]))");
             }
             Condition::LeadsTo(salts, inner) => self.leads_to(alias, salts, inner),
             Condition::IsHeldBy(salts, inner) => self.is_held_by(alias, salts, inner),
