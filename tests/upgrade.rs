@@ -38,6 +38,7 @@ const OLDER: i64 = 3;
 const UNDO: &str = "
 drop table vocabulary;
 drop table text_index;
+drop table search_parameter, search_generation;
 drop function present_without;
 drop index resource_present;
 drop index resource_owner;
