@@ -87,7 +87,7 @@ cross join (select pg_current_xact_id() as xid, 1 / (generation = $19)::int as i
 where x.xid is not null and x.is_current = 1
 order by place";
 
-/// The division by zero of [`WRITE`]: the batch was indexed by parameters that are no longer those of the repository. Nothing is written.
+/// The division by zero of `WRITE`: the batch was indexed by parameters that are no longer those of the repository. Nothing is written.
 pub const STALE: &str = "22012";
 
 /// The same when nothing is updated: most batches, and Postgres need not plan the update.
