@@ -11,6 +11,7 @@ use chrono::DateTime;
 use chrono::Utc;
 use sqlx::PgConnection;
 use sqlx::PgPool;
+use std::sync::LazyLock;
 
 /// Moves the versions that are superseded to history, with all that searches look at.
 const SUPERSEDE: &str = "
@@ -41,57 +42,67 @@ select rid, updated, version, type,
 from resource r
 where rid = any($1)";
 
+/// Side rows of the rows that are written, from the arguments of [`Columns::bind_sides`].
+const SIDES: &str = "strings as (
+    insert into string_index (rid, key, value) select * from unnest($1::bigint[], $2::int[], $3::text[])
+), dates as (
+    insert into date_index (rid, key, low, high) select * from unnest($4::bigint[], $5::int[], $6::bigint[], $7::bigint[])
+), quantities as (
+    insert into quantity_index (rid, key, unit, code, low, high, system, joint)
+    select * from unnest($8::bigint[], $9::int[], $10::bigint[], $11::bigint[], $12::float8[], $13::float8[], $14::int[], $15::bigint[])
+), positions as (
+    insert into position (rid, at) select rid, point(x, y) from unnest($21::bigint[], $22::float8[], $23::float8[]) p (rid, x, y)
+)";
+
+/// What strings and units there are, from the same arguments: each once.
+const WORDS: &str = "string_values as (
+    insert into string_value (value) select distinct value from unnest($3::text[]) value order by value on conflict do nothing
+), units as (
+    insert into unit (hash, code, dimension, factor, shift)
+    select hash, code, dimension, factor::numeric, shift::numeric
+    from unnest($16::bigint[], $17::text[], $18::text[], $19::text[], $20::text[]) u (hash, code, dimension, factor, shift)
+    order by hash
+    on conflict do nothing
+)";
+
 /// Writes rows, side rows and change rows. `input` is in the order of the operations, and so are the change rows. The transaction gets its
 /// id before it takes a seq: the sequencer relies on that (docs/adr/0002-feed.md). It fails when the search parameters are of another generation
 /// than the batch; the lock on their table, taken before it is read and held to the commit, keeps them as they are.
-const WRITE: &str = "
+static WRITE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "
 with input as (
     select *
-    from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[], $7::smallint[], $8::smallint[], $9::smallint[],
-                $10::smallint[], $11::text[], $12::int[], $13::int[], $14::bytea[], $15::bool[], $16::smallint[])
+    from unnest($24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::int[], $30::smallint[], $31::smallint[], $32::smallint[],
+                $33::smallint[], $34::text[], $35::int[], $36::int[], $37::bytea[], $38::bool[], $39::smallint[])
          with ordinality i (rid, self_hash, present, date_low, date_high, version, type, state, dictionary,
                             reference_terms, id, term_first, term_last, body, is_new, operation, place)
 ), inserted as (
     insert into resource (rid, self_hash, updated, present, date_low, date_high, version, type, state, dictionary, reference_terms, id, terms, body)
-    select rid, self_hash, $17, present, date_low, date_high, version, type, state, dictionary, reference_terms, id, ($18::bigint[])[term_first:term_last], body
+    select rid, self_hash, $40, present, date_low, date_high, version, type, state, dictionary, reference_terms, id, ($41::bigint[])[term_first:term_last], body
     from input
     where is_new
 ), updated as (
     update resource r
-    set updated = $17, present = i.present, date_low = i.date_low, date_high = i.date_high, version = i.version, state = i.state,
-        dictionary = i.dictionary, reference_terms = i.reference_terms, terms = ($18::bigint[])[i.term_first:i.term_last], body = i.body
+    set updated = $40, present = i.present, date_low = i.date_low, date_high = i.date_high, version = i.version, state = i.state,
+        dictionary = i.dictionary, reference_terms = i.reference_terms, terms = ($41::bigint[])[i.term_first:i.term_last], body = i.body
     from input i
     where not i.is_new and r.rid = i.rid
-), strings as (
-    insert into string_index (rid, key, value) select * from unnest($20::bigint[], $21::int[], $22::text[])
-), string_values as (
-    insert into string_value (value) select distinct value from unnest($22::text[]) value order by value on conflict do nothing
-), dates as (
-    insert into date_index (rid, key, low, high) select * from unnest($23::bigint[], $24::int[], $25::bigint[], $26::bigint[])
-), quantities as (
-    insert into quantity_index (rid, key, unit, code, low, high, system, joint)
-    select * from unnest($27::bigint[], $28::int[], $29::bigint[], $30::bigint[], $31::float8[], $32::float8[], $33::int[], $34::bigint[])
-), units as (
-    insert into unit (hash, code, dimension, factor, shift)
-    select hash, code, dimension, factor::numeric, shift::numeric
-    from unnest($35::bigint[], $36::text[], $37::text[], $38::text[], $39::text[]) u (hash, code, dimension, factor, shift)
-    order by hash
-    on conflict do nothing
-), positions as (
-    insert into position (rid, at) select rid, point(x, y) from unnest($40::bigint[], $41::float8[], $42::float8[]) p (rid, x, y)
-)
+), {SIDES}, {WORDS}
 insert into change (rid, updated, version, type, operation)
-select rid, $17, version, type, operation
+select rid, $40, version, type, operation
 from input
-cross join (select pg_current_xact_id() as xid, 1 / (generation = $19)::int as is_current from search_generation offset 0) x
+cross join (select pg_current_xact_id() as xid, 1 / (generation = $42)::int as is_current from search_generation offset 0) x
 where x.xid is not null and x.is_current = 1
-order by place";
+order by place"
+    )
+});
 
 /// The division by zero of `WRITE`: the batch was indexed by parameters that are no longer those of the repository. Nothing is written.
 pub const STALE: &str = "22012";
 
 /// The same when nothing is updated: most batches, and Postgres need not plan the update.
-static WRITE_NEW: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
+static WRITE_NEW: LazyLock<String> = LazyLock::new(|| {
     let (before, rest) = WRITE.split_once("updated as (").expect("stands above");
     let (_, after) = rest.split_once("), strings").expect("stands above");
     format!("{before}strings{after}")
@@ -103,8 +114,9 @@ pub async fn write(conn: &mut PgConnection, columns: &Columns, generation: i64, 
     if !changed.is_empty() {
         sqlx::query(SUPERSEDE).bind(&changed).bind(now).execute(&mut *conn).await?;
     }
-    let text = if changed.is_empty() { WRITE_NEW.as_str() } else { WRITE };
-    let query = sqlx::query(sqlx::AssertSqlSafe(text))
+    let text = if changed.is_empty() { &WRITE_NEW } else { &WRITE };
+    columns
+        .bind_sides(sqlx::query(sqlx::AssertSqlSafe(text.as_str())))
         .bind(&columns.rid)
         .bind(&columns.self_hash)
         .bind(&columns.present)
@@ -123,8 +135,9 @@ pub async fn write(conn: &mut PgConnection, columns: &Columns, generation: i64, 
         .bind(&columns.operation)
         .bind(now)
         .bind(&columns.terms)
-        .bind(generation);
-    columns.bind_sides(query).execute(&mut *conn).await?;
+        .bind(generation)
+        .execute(&mut *conn)
+        .await?;
     write_texts(conn, columns).await
 }
 
@@ -209,25 +222,7 @@ pub async fn replace_index(
     .bind(&columns.terms)
     .execute(&mut *conn)
     .await?;
-    let query = sqlx::query(
-        "with strings as (
-             insert into string_index (rid, key, value) select * from unnest($1::bigint[], $2::int[], $3::text[])
-         ), string_values as (
-             insert into string_value (value) select distinct value from unnest($3::text[]) value order by value on conflict do nothing
-         ), dates as (
-             insert into date_index (rid, key, low, high) select * from unnest($4::bigint[], $5::int[], $6::bigint[], $7::bigint[])
-         ), units as (
-             insert into unit (hash, code, dimension, factor, shift)
-             select hash, code, dimension, factor::numeric, shift::numeric
-             from unnest($16::bigint[], $17::text[], $18::text[], $19::text[], $20::text[]) u (hash, code, dimension, factor, shift)
-             order by hash
-             on conflict do nothing
-         ), positions as (
-             insert into position (rid, at) select rid, point(x, y) from unnest($21::bigint[], $22::float8[], $23::float8[]) p (rid, x, y)
-         )
-         insert into quantity_index (rid, key, unit, code, low, high, system, joint)
-         select * from unnest($8::bigint[], $9::int[], $10::bigint[], $11::bigint[], $12::float8[], $13::float8[], $14::int[], $15::bigint[])",
-    );
+    let query = sqlx::query(sqlx::AssertSqlSafe(INSERT_SIDES.as_str()));
     columns.bind_sides(query).execute(&mut *conn).await?;
     write_texts(conn, &columns).await?;
     Ok(new_units)
@@ -277,35 +272,34 @@ pub async fn replace_history_index(
     .bind(&columns.terms)
     .execute(&mut *conn)
     .await?;
-    let query = sqlx::query(
-        "with strings as (
-             insert into string_history (rid, version, key, value)
-             select ($24::bigint[])[place], ($25::int[])[place], key, value from unnest($1::bigint[], $2::int[], $3::text[]) s (place, key, value)
-         ), string_values as (
-             insert into string_value (value) select distinct value from unnest($3::text[]) value order by value on conflict do nothing
-         ), dates as (
-             insert into date_history (rid, version, key, low, high)
-             select ($24::bigint[])[place], ($25::int[])[place], key, low, high
-             from unnest($4::bigint[], $5::int[], $6::bigint[], $7::bigint[]) d (place, key, low, high)
-         ), positions as (
-             insert into position_history (rid, version, at)
-             select ($24::bigint[])[place], ($25::int[])[place], point(x, y)
-             from unnest($21::bigint[], $22::float8[], $23::float8[]) p (place, x, y)
-         ), units as (
-             insert into unit (hash, code, dimension, factor, shift)
-             select hash, code, dimension, factor::numeric, shift::numeric
-             from unnest($16::bigint[], $17::text[], $18::text[], $19::text[], $20::text[]) u (hash, code, dimension, factor, shift)
-             order by hash
-             on conflict do nothing
-         )
-         insert into quantity_history (rid, version, key, unit, code, low, high, system, joint)
-         select ($24::bigint[])[place], ($25::int[])[place], key, unit, code, low, high, system, joint
-         from unnest($8::bigint[], $9::int[], $10::bigint[], $11::bigint[], $12::float8[], $13::float8[], $14::int[], $15::bigint[])
-              q (place, key, unit, code, low, high, system, joint)",
-    );
+    let query = sqlx::query(sqlx::AssertSqlSafe(INSERT_HISTORY_SIDES.as_str()));
     columns.bind_sides(query).bind(&rids).bind(&columns.version).execute(conn).await?;
     Ok(new_units)
 }
+
+/// Side rows of superseded versions: the arguments of [`Columns::bind_sides`], where rows are places, and the row and version of each place.
+static INSERT_HISTORY_SIDES: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "with strings as (
+        insert into string_history (rid, version, key, value)
+        select ($24::bigint[])[place], ($25::int[])[place], key, value from unnest($1::bigint[], $2::int[], $3::text[]) s (place, key, value)
+    ), dates as (
+        insert into date_history (rid, version, key, low, high)
+        select ($24::bigint[])[place], ($25::int[])[place], key, low, high
+        from unnest($4::bigint[], $5::int[], $6::bigint[], $7::bigint[]) d (place, key, low, high)
+    ), positions as (
+        insert into position_history (rid, version, at)
+        select ($24::bigint[])[place], ($25::int[])[place], point(x, y)
+        from unnest($21::bigint[], $22::float8[], $23::float8[]) p (place, x, y)
+    ), {WORDS}
+    insert into quantity_history (rid, version, key, unit, code, low, high, system, joint)
+    select ($24::bigint[])[place], ($25::int[])[place], key, unit, code, low, high, system, joint
+    from unnest($8::bigint[], $9::int[], $10::bigint[], $11::bigint[], $12::float8[], $13::float8[], $14::int[], $15::bigint[])
+         q (place, key, unit, code, low, high, system, joint)"
+    )
+});
+
+static INSERT_SIDES: LazyLock<String> = LazyLock::new(|| format!("with {SIDES}, {WORDS} select 1"));
 
 const REPLACE_HISTORY_INDEX: &str = "
 with old as (select * from unnest($1::bigint[], $2::int[]) old (rid, version)),
