@@ -51,16 +51,20 @@ pub struct Strings {
 }
 
 impl Density {
-    pub fn plan(&self, condition: &Condition) -> Plan {
+    /// The two parts of a condition whose rows are to be gathered ([`Density::driver`]); `None` if they are to be walked.
+    pub fn gathered(&self, condition: &Condition) -> Option<(Condition, Condition)> {
+        if self.is_dense(condition) {
+            return None;
+        }
         let (driver, rest) = self.driver(condition);
-        let is_gathered = self.rows_of(condition) <= GATHER_ROWS_MAX && !self.filters_by_dense(&driver) && !self.filters_by_dense(&rest);
-        if is_gathered { Plan::Gather } else { Plan::Walk }
+        let is_filter = self.filters_by_dense(&driver) || self.filters_by_dense(&rest);
+        (!is_filter).then_some((driver, rest))
     }
 
     /// Whether rows would be looked for in the referenced resources of a dense condition, which only a hash join does in reasonable time.
     fn filters_by_dense(&self, condition: &Condition) -> bool {
         match condition {
-            Condition::Has(_, inner) => self.rows_of(inner) > GATHER_ROWS_MAX || self.filters_by_dense(inner),
+            Condition::Has(_, inner) => self.is_dense(inner) || self.filters_by_dense(inner),
             Condition::Chain(_, inner) | Condition::LeadsTo(_, inner) | Condition::IsHeldBy(_, inner) | Condition::Not(inner) => {
                 self.filters_by_dense(inner)
             }
@@ -257,6 +261,10 @@ mod tests {
         }
     }
 
+    fn plan_of(density: &Density, condition: &Condition) -> Plan {
+        density.gathered(condition).map_or(Plan::Walk, |_| Plan::Gather)
+    }
+
     #[test]
     fn what_is_sparse_is_gathered_and_what_is_dense_is_walked() {
         use Condition::*;
@@ -283,7 +291,7 @@ mod tests {
             (All(vec![Terms(vec![9]), Chain(vec![5], Box::new(Terms(vec![1])))]), Plan::Gather),
             (All(vec![Terms(vec![9]), Has(vec![5], Box::new(Terms(vec![2])))]), Plan::Gather),
         ] {
-            assert_eq!(density().plan(&condition), plan, "{condition:?}");
+            assert_eq!(plan_of(&density(), &condition), plan, "{condition:?}");
         }
     }
 
@@ -351,9 +359,9 @@ mod tests {
 
     #[test]
     fn without_statistics_nothing_is_dense() {
-        assert_eq!(Density::default().plan(&Condition::Terms(vec![1])), Plan::Gather);
+        assert_eq!(plan_of(&Density::default(), &Condition::Terms(vec![1])), Plan::Gather);
         assert_eq!(
-            Density::default().plan(&Condition::StringStart(vec![1], "m".to_owned())),
+            plan_of(&Density::default(), &Condition::StringStart(vec![1], "m".to_owned())),
             Plan::Gather
         );
     }

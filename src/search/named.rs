@@ -3,6 +3,7 @@
 
 use crate::outcome::Outcome;
 use crate::search::value::shown;
+use crate::search::value::split::escaped;
 
 /// A setting, `search.named_queries`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +59,7 @@ pub fn expand(queries: &[NamedQuery], type_name: &str, pairs: &[(String, String)
                 query.name
             )));
         };
-        values.push((format!("{{{own}}}"), literal(value)));
+        values.push((format!("{{{own}}}"), escaped(value, &['\\', ',', '$'])));
     }
     // Names of parameters stand in the search itself, so the values cannot bring any.
     let mut expanded: Vec<(String, String)> = Vec::new();
@@ -94,17 +95,6 @@ fn filled(template: &str, values: &[(String, String)]) -> String {
         }
     }
     out.push_str(rest);
-    out
-}
-
-fn literal(value: &str) -> String {
-    let mut out = String::with_capacity(value.len());
-    for c in value.chars() {
-        if matches!(c, '\\' | ',' | '$') {
-            out.push('\\');
-        }
-        out.push(c);
-    }
     out
 }
 

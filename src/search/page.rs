@@ -227,24 +227,27 @@ impl PageRead<'_> {
 
     /// Which rows the part reads, and after which.
     pub fn push_part(&self, sql: &mut Sql, alias: &str, keys: &[Key]) {
-        self.push_type(sql, alias);
-        if self.part != Part::All {
-            sql.push(&format!(" and {alias}.type = "))
-                .bind(Arg::Int(i64::from(self.query.number)))
-                .push("::smallint");
-            sql.push(&format!(
-                " and {alias}.date_low is {}null",
-                if self.part == Part::WithDate { "not " } else { "" }
-            ));
-        }
+        self.push_rows_of(self.part, sql, alias);
         if let Some(cursor) = self.after {
             sql.push(" and ");
             push_after(sql, alias, keys, cursor, self.part == Part::WithDate);
         }
     }
 
+    /// Which rows a part has.
+    pub fn push_rows_of(&self, part: Part, sql: &mut Sql, alias: &str) {
+        self.push_type(sql, alias);
+        if part != Part::All {
+            sql.push(&format!(" and {alias}.type = "))
+                .bind(Arg::Int(i64::from(self.query.number)))
+                .push("::smallint");
+            let not = if part == Part::WithDate { "not " } else { "" };
+            sql.push(&format!(" and {alias}.date_low is {not}null"));
+        }
+    }
+
     /// The index that has instants in order is one of types first. The number is text, so that the planner sees what the index has.
-    pub fn push_type(&self, sql: &mut Sql, alias: &str) {
+    fn push_type(&self, sql: &mut Sql, alias: &str) {
         if self.query.sort.first().is_some_and(|sort| sort.key == SortKey::LastUpdated) {
             sql.push(&format!(" and {alias}.type = {}", self.query.number));
         }

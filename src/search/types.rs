@@ -8,10 +8,10 @@ use crate::search::cursor::Place;
 use crate::search::page::PageRead;
 use crate::search::page::Part;
 use crate::search::page::outer;
+use crate::search::page::parts;
 use crate::search::page::push_after;
 use crate::search::page::push_order;
 use crate::search::parse::Query;
-use crate::search::parse::SortKey;
 use crate::search::sql::Arg;
 use crate::search::sql::Sql;
 
@@ -35,18 +35,8 @@ pub fn sql(policy: Policy, queries: &[Query], after: Option<&Place>, limit: usiz
             keys = page.keys(&alias);
             page.push_select(&mut compiler.sql, &alias, &columns, &keys);
             compiler.resource(&query.condition);
-            page.push_type(&mut compiler.sql, &alias);
+            page.push_rows_of(part, &mut compiler.sql, &alias);
             let has_date = part == Part::WithDate;
-            if part != Part::All {
-                compiler
-                    .sql
-                    .push(&format!(" and {alias}.type = "))
-                    .bind(Arg::Int(i64::from(query.number)))
-                    .push("::smallint");
-                compiler
-                    .sql
-                    .push(&format!(" and {alias}.date_low is {}null", if has_date { "not " } else { "" }));
-            }
             match after {
                 // All that have the date came before.
                 Some(Place { keys, .. }) if has_date && keys.first().is_none_or(Option::is_none) => {
@@ -66,11 +56,4 @@ pub fn sql(policy: Policy, queries: &[Query], after: Option<&Place>, limit: usiz
     push_order(&mut compiler.sql, &outer(&keys), "m", Part::All);
     compiler.sql.push(" limit ").bind(Arg::Int(limit as i64));
     compiler.sql
-}
-
-fn parts(query: &Query) -> &'static [Part] {
-    match query.sort.first().map(|sort| &sort.key) {
-        Some(SortKey::PrimaryDate) => &[Part::WithDate, Part::WithoutDate],
-        _ => &[Part::All],
-    }
 }

@@ -12,7 +12,9 @@ use crate::store::rows::Row;
 use chrono::DateTime;
 use chrono::Utc;
 use sqlx::FromRow;
+use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
+use sqlx::postgres::PgRow;
 use sqlx::query::QueryAs;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -42,10 +44,6 @@ impl Filter {
              and ({alias}.date_low is null or {alias}.type = any(${undated}::smallint[])
                   or (${start}::bigint is null or {alias}.date_high > ${start}) and (${end}::bigint is null or {alias}.date_low < ${end}))"
         )
-    }
-
-    fn bind<'q, R>(&'q self, query: QueryAs<'q, sqlx::Postgres, R, PgArguments>) -> QueryAs<'q, sqlx::Postgres, R, PgArguments> {
-        query.bind(self.since).bind(self.start).bind(self.end).bind(&self.undated)
     }
 }
 
@@ -93,11 +91,8 @@ pub async fn first(
         filter.predicate("r", 4),
         policy.predicate("r")
     );
-    let mut conn = store.pools.of(Plan::Gather).lend().await?;
     let query = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(term).bind(after).bind(limit as i64);
-    let looked = filter.bind(query).fetch_all(&mut *conn).await?;
-    conn.done();
-    Ok(looked)
+    filtered(store, Plan::Gather, query, filter).await
 }
 
 /// The rows that have any of these terms and none of `without` as their first reference, after a row.
@@ -119,12 +114,26 @@ pub async fn otherwise(
         filter.predicate("r", 5),
         policy.predicate("r")
     );
-    let mut conn = store.pools.of(Plan::Gather).lend().await?;
     let query = sqlx::query_as(sqlx::AssertSqlSafe(text));
     let query = query.bind(terms).bind(without).bind(after).bind(limit as i64);
-    let looked = filter.bind(query).fetch_all(&mut *conn).await?;
+    filtered(store, Plan::Gather, query, filter).await
+}
+
+/// Runs a query whose last arguments are those of the filter.
+async fn filtered<R>(
+    store: &Store,
+    plan: Plan,
+    query: QueryAs<'_, Postgres, R, PgArguments>,
+    filter: &Filter,
+) -> Result<Vec<R>, sqlx::Error>
+where
+    R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+{
+    let mut conn = store.pools.of(plan).lend().await?;
+    let query = query.bind(filter.since).bind(filter.start).bind(filter.end).bind(&filter.undated);
+    let found = query.fetch_all(&mut *conn).await?;
     conn.done();
-    Ok(looked)
+    Ok(found)
 }
 
 /// A row of a type that belongs to patients.
@@ -155,11 +164,8 @@ pub async fn walk(
         filter.predicate("r", 4),
         policy.predicate("r")
     );
-    let mut conn = store.pools.of(Plan::Walk).lend().await?;
     let query = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(types).bind(after).bind(limit as i64);
-    let walked = filter.bind(query).fetch_all(&mut *conn).await?;
-    conn.done();
-    Ok(walked)
+    filtered(store, Plan::Walk, query, filter).await
 }
 
 /// Of these hashes, those of resources of a type that are there.

@@ -212,20 +212,18 @@ pub async fn rids(store: &Store, sql: Sql) -> Result<Vec<i64>, Outcome> {
 
 /// How many resources satisfy the condition.
 pub async fn count(store: &Store, policy: Policy, as_of: Option<DateTime<Utc>>, condition: &Condition) -> Result<i64, Outcome> {
-    let density = store.density();
-    let plan = density.plan(condition);
     let mut compiler = Compiler::new(policy, as_of);
-    match plan {
-        Plan::Walk => {
-            compiler.sql.push("select count(*)");
-            compiler.resource(condition);
-        }
-        Plan::Gather => {
-            let (driver, rest) = density.driver(condition);
-            compiler.sql.push("select count(*)");
+    compiler.sql.push("select count(*)");
+    let plan = match store.density().gathered(condition) {
+        Some((driver, rest)) => {
             compiler.fenced("m", &driver, |_, _| {}, &rest);
+            Plan::Gather
         }
-    }
+        None => {
+            compiler.resource(condition);
+            Plan::Walk
+        }
+    };
     note(store, plan, &compiler.sql);
     let mut conn = store.pools.of(plan).lend().await.map_err(database_error)?;
     let rows = run(&mut conn, compiler.sql).await.map_err(database_error)?;

@@ -100,7 +100,7 @@ async fn search_by(
     if !matches!(scope, Scope::Type(_)) {
         of_type = pairs.extract_if(.., |(name, _)| name == "_type").collect();
     }
-    let mut types = types(service, registry, scope, &of_type).await?;
+    let mut types = types(service, &parser, scope, &of_type).await?;
     // What has no narrative is not meant by a search of all that have one.
     if of_type.is_empty() && pairs.iter().any(|(name, _)| name == "_text") && types.iter().any(|of| of.get("_text").is_some()) {
         types.retain(|of| of.get("_text").is_some());
@@ -163,14 +163,11 @@ async fn explain(service: &Service, base: &str, path: &str, queries: &[Query]) -
 /// The types to search: at least one. Of a scope without end those that the repository has resources of.
 async fn types<'r>(
     service: &Service,
-    registry: &'r Registry,
+    parser: &Parser<'r>,
     scope: Scope<'_>,
     of_type: &[(String, String)],
 ) -> Result<Vec<&'r TypeParameters>, Outcome> {
-    let type_named = |name: &str| {
-        let unknown = || Outcome::not_found(&format!("Resource type {}", crate::search::value::shown(name))).with_code("not-supported");
-        registry.of(name).ok_or_else(unknown)
-    };
+    let registry = parser.registry;
     let named: Vec<&str> = match scope {
         Scope::Type(name) => vec![name],
         Scope::Compartment { type_name, .. } if type_name != "*" => vec![type_name],
@@ -179,7 +176,7 @@ async fn types<'r>(
     if !named.is_empty() {
         let mut types = Vec::new();
         for name in named {
-            let of = type_named(name).map_err(|outcome| match scope {
+            let of = parser.of(name).map_err(|outcome| match scope {
                 Scope::Type(_) => outcome,
                 _ => Outcome::invalid(format!("_type: {} is not a resource type", crate::search::value::shown(name))),
             })?;
@@ -200,7 +197,7 @@ async fn types<'r>(
     };
     if types.is_empty() {
         // Nothing is stored yet: any type has that answer.
-        types.push(type_named("Patient")?);
+        types.push(parser.of("Patient")?);
     }
     Ok(types)
 }

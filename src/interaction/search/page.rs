@@ -36,26 +36,54 @@ pub struct Page {
     pub previous: Option<Option<Cursor>>,
 }
 
-impl Page {
-    /// What was found for the page of a cursor; the next begins after `next`.
-    pub fn new(query: i64, this: Option<&Cursor>, found: Vec<Found>, next: Option<Place>) -> Page {
+/// Where a page begins: after the place of a cursor, or with the first match.
+pub struct Begin {
+    fingerprint: i64,
+    cursor: Option<Cursor>,
+}
+
+impl Begin {
+    /// Opens the query's cursor, if it has one. Errors: 400 if it is of another search.
+    pub fn open(service: &Service, query: &Query, path: &str) -> Result<Begin, Outcome> {
+        let fingerprint = fingerprint(query, path);
+        let cursor = query.cursor.as_deref().map(|text| service.cursor_key.open(text, fingerprint));
+        Ok(Begin {
+            fingerprint,
+            cursor: cursor.transpose()?,
+        })
+    }
+
+    pub fn place(&self) -> Option<&Place> {
+        self.cursor.as_ref().map(|cursor| &cursor.place)
+    }
+
+    /// The page of what was found; the one after it begins after `next`.
+    pub fn page(&self, found: Vec<Found>, next: Option<Place>) -> Page {
+        let this = self.cursor.as_ref();
         Page {
             found,
-            next: next.map(|place| Cursor::next(this, query, place)),
+            next: next.map(|place| Cursor::next(this, self.fingerprint, place)),
             previous: this.and_then(Cursor::previous),
         }
+    }
+
+    /// The page of the first `count` of what was found; there is another if more was found.
+    pub fn page_of(&self, count: usize, mut found: Vec<Found>) -> Page {
+        let is_full = found.len() > count;
+        found.truncate(count);
+        let next = found.last().filter(|_| is_full).map(|last| Place {
+            is_without_key: false,
+            keys: last.keys.clone(),
+            rid: last.row.rid,
+        });
+        self.page(found, next)
     }
 }
 
 /// The matches of one page, and where the next begins.
 pub async fn matches(service: &Service, query: &Query, path: &str) -> Result<Page, Outcome> {
-    let fingerprint = fingerprint(query, path);
-    let cursor = query
-        .cursor
-        .as_deref()
-        .map(|text| service.cursor_key.open(text, fingerprint))
-        .transpose()?;
-    let place = cursor.as_ref().map(|cursor| &cursor.place);
+    let begin = Begin::open(service, query, path)?;
+    let place = begin.place();
     let by_code;
     let query = if is_led_by_code(service, query, place) {
         by_code = Query {
@@ -108,29 +136,17 @@ pub async fn matches(service: &Service, query: &Query, path: &str) -> Result<Pag
             next = None;
         }
     }
-    Ok(Page::new(fingerprint, cursor.as_ref(), found, next))
+    Ok(begin.page(found, next))
 }
 
 /// The matches of one page of several types, which have one order.
 pub async fn matches_of_types(service: &Service, queries: &[Query], path: &str) -> Result<Page, Outcome> {
     let query = &queries[0];
-    let fingerprint = fingerprint(query, path);
-    let cursor = query
-        .cursor
-        .as_deref()
-        .map(|text| service.cursor_key.open(text, fingerprint))
-        .transpose()?;
-    let place = cursor.as_ref().map(|cursor| &cursor.place);
+    let begin = Begin::open(service, query, path)?;
+    let place = begin.place();
     let sql = types::sql(service.policy, queries, place, query.count + 1, row_columns);
-    let mut found = read::page(&service.store, Plan::Walk, sql, query.sort.len()).await?;
-    let is_full = found.len() > query.count;
-    found.truncate(query.count);
-    let next = found.last().filter(|_| is_full).map(|last| Place {
-        is_without_key: false,
-        keys: last.keys.clone(),
-        rid: last.row.rid,
-    });
-    Ok(Page::new(fingerprint, cursor.as_ref(), found, next))
+    let found = read::page(&service.store, Plan::Walk, sql, query.sort.len()).await?;
+    Ok(begin.page_of(query.count, found))
 }
 
 /// Whether a search without an order is answered newest first, as the index of codes and dates has its matches: so a page of a dense code costs
@@ -161,7 +177,7 @@ pub async fn read_page(service: &Service, page: &PageRead<'_>) -> Result<Vec<Fou
     }
     let is_newest = page.part == Part::WithDate && query.sort[0].is_descending;
     let code = query.code.filter(|code| is_newest && density.leads(*code, &query.condition));
-    let (plan, sql) = match (code, density.plan(&query.condition)) {
+    let (plan, sql) = match (code, density.gathered(&query.condition)) {
         (Some(code), _) => {
             let ends_at = page.ends_at();
             let found = read::page(
@@ -178,11 +194,8 @@ pub async fn read_page(service: &Service, page: &PageRead<'_>) -> Result<Vec<Fou
             }
             (Plan::Gather, page.sql_by_code(code, None, row_columns))
         }
-        (None, Plan::Gather) => {
-            let (driver, rest) = density.driver(&query.condition);
-            (Plan::Gather, page.sql_to_gather(&driver, &rest, row_columns))
-        }
-        (None, Plan::Walk) => match quantity_page(service, page).await? {
+        (None, Some((driver, rest))) => (Plan::Gather, page.sql_to_gather(&driver, &rest, row_columns)),
+        (None, None) => match quantity_page(service, page).await? {
             Quantities::Found(found) => return Ok(found),
             Quantities::Few(sql) => (Plan::Gather, sql),
             Quantities::Unknown => {

@@ -3,10 +3,9 @@
 
 use crate::fhir::json::Document;
 use crate::interaction::Service;
-use crate::interaction::search::fingerprint;
+use crate::interaction::search::page::Begin;
 use crate::interaction::search::page::Page;
 use crate::outcome::Outcome;
-use crate::search::cursor::Place;
 use crate::search::density::Plan;
 use crate::search::index::order::order_value;
 use crate::search::page::PageRead;
@@ -28,26 +27,14 @@ pub fn is_needed(query: &Query) -> bool {
 
 /// The matches of one page. Errors: 400 naming the setting if there are too many to sort.
 pub async fn matches(service: &Service, query: &Query, path: &str) -> Result<Page, Outcome> {
-    let fingerprint = fingerprint(query, path);
-    let cursor = query
-        .cursor
-        .as_deref()
-        .map(|text| service.cursor_key.open(text, fingerprint))
-        .transpose()?;
+    let begin = Begin::open(service, query, path)?;
     let mut found = gather(service, query).await?;
     found.sort_by(|a, b| compare(&query.sort, (&a.keys, a.row.rid), (&b.keys, b.row.rid)));
-    if let Some(place) = cursor.as_ref().map(|cursor| &cursor.place) {
+    if let Some(place) = begin.place() {
         let shown = found.partition_point(|f| compare(&query.sort, (&f.keys, f.row.rid), (&place.keys, place.rid)) != Ordering::Greater);
         found.drain(..shown);
     }
-    let is_full = found.len() > query.count;
-    found.truncate(query.count);
-    let next = found.last().filter(|_| is_full).map(|last| Place {
-        is_without_key: false,
-        keys: last.keys.clone(),
-        rid: last.row.rid,
-    });
-    Ok(Page::new(fingerprint, cursor.as_ref(), found, next))
+    Ok(begin.page_of(query.count, found))
 }
 
 /// All matches, with the keys of the whole order.
@@ -69,14 +56,9 @@ async fn gather(service: &Service, query: &Query) -> Result<Vec<Found>, Outcome>
         after: None,
         limit: max + 1,
     };
-    let density = service.store.density();
-    let plan = density.plan(&query.condition);
-    let sql = match plan {
-        Plan::Gather => {
-            let (driver, rest) = density.driver(&query.condition);
-            page.sql_to_gather(&driver, &rest, row_columns)
-        }
-        Plan::Walk => page.sql_to_walk(&query.condition, row_columns),
+    let (plan, sql) = match service.store.density().gathered(&query.condition) {
+        Some((driver, rest)) => (Plan::Gather, page.sql_to_gather(&driver, &rest, row_columns)),
+        None => (Plan::Walk, page.sql_to_walk(&query.condition, row_columns)),
     };
     let mut found = read::page(&service.store, plan, sql, from_index.sort.len()).await?;
     if found.len() > max {

@@ -11,6 +11,7 @@ use crate::search::parse::Parser;
 use crate::search::parse::missing;
 use crate::search::value;
 use crate::search::value::shown;
+use crate::search::value::split::escaped;
 
 /// Parentheses and brackets inside each other: far more than people write, and no strain on the stack.
 const NESTING_MAX: usize = 32;
@@ -135,18 +136,6 @@ fn bad_operator(operator: &str, name: &str) -> Outcome {
         shown(name),
         shown(operator)
     ))
-}
-
-/// The text with a backslash before each of these.
-fn escaped(text: &str, special: &[char]) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if special.contains(&c) {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out
 }
 
 struct Reader {

@@ -169,7 +169,7 @@ pub const RESULT_PARAMETERS: &[&str] = &[
     "_revinclude:iterate",
 ];
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
     /// Reads a search on one type. Errors: 400 naming the parameter and what would be right.
     pub fn query(&self, type_name: &str, pairs: &[(String, String)]) -> Result<Query, Outcome> {
         Ok(self.queries(&[self.of(type_name)?], pairs)?.remove(0))
@@ -263,7 +263,7 @@ impl Parser<'_> {
     }
 
     /// The type of this name. Errors: 404.
-    pub fn of(&self, type_name: &str) -> Result<&TypeParameters, Outcome> {
+    pub fn of(&self, type_name: &str) -> Result<&'a TypeParameters, Outcome> {
         let unknown = || Outcome::not_found(&format!("Resource type {}", shown(type_name))).with_code("not-supported");
         self.registry.of(type_name).ok_or_else(unknown)
     }

@@ -49,6 +49,18 @@ pub fn split_unescaped_keeping(text: &str, separator: char) -> Vec<String> {
     parts
 }
 
+/// The text with a backslash before each of these.
+pub fn escaped(text: &str, special: &[char]) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if special.contains(&c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
 pub fn unescape(text: &str) -> String {
     let (mut out, mut chars) = (String::with_capacity(text.len()), text.chars());
     while let Some(c) = chars.next() {
