@@ -137,6 +137,7 @@ pub async fn service(config: &Config, database: &Settings) -> Result<Service, St
             refuses_referrers: config.integrity.on_delete == OnDelete::Refuse,
         },
         policy: Policy::NotWithdrawn,
+        capability: Arc::default(),
         operations: operation::Settings {
             document_entries_max: config.operation.document_entries_max,
             expunge: config.operation.expunge,

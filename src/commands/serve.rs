@@ -9,7 +9,6 @@ use crate::http;
 use crate::http::Gateway;
 use crate::http::Requests;
 use crate::interaction::Service;
-use crate::interaction::capability::Capability;
 use crate::interaction::ingestion::Ingestion;
 use crate::store;
 use crate::store::database_error;
@@ -73,7 +72,6 @@ async fn run(config: &Config, database: &Database, listener: TcpListener, addres
     };
     tokio::spawn(walk::run(service.store.clone(), pace));
     let gateway = Gateway {
-        capability: Arc::new(Capability::new(&service)),
         service: service.clone(),
         ingestion: ingestion.clone(),
         delivery: delivery.clone(),

@@ -176,14 +176,6 @@ fn version_headers(builder: &mut HttpResponseBuilder, reply: &Reply) {
 }
 
 fn is_not_modified(request: &HttpRequest, reply: &Reply) -> bool {
-    let Some(version) = reply.version else { return false };
-    if let Some(tags) = header(request, "if-none-match") {
-        let same = |tag: &str| tag.trim().trim_start_matches("W/").trim_matches('"') == version.to_string();
-        return tags.split(',').any(|tag| tag.trim() == "*" || same(tag));
-    }
     let since = header(request, "if-modified-since").and_then(|text| DateTime::parse_from_rfc2822(text).ok());
-    match (since, reply.updated) {
-        (Some(since), Some(updated)) => updated.timestamp() <= since.with_timezone(&Utc).timestamp(),
-        _ => false,
-    }
+    reply.is_known(header(request, "if-none-match"), since.map(|since| since.with_timezone(&Utc)))
 }

@@ -18,8 +18,7 @@ use crate::interaction::check_length;
 use crate::interaction::delete as deletion;
 use crate::interaction::delete::Asked;
 use crate::interaction::delete::Wish;
-use crate::interaction::history;
-use crate::interaction::read as reading;
+use crate::interaction::get::Get;
 use crate::interaction::search as searching;
 use crate::interaction::search::Scope;
 use crate::interaction::transaction::Wishes;
@@ -41,37 +40,33 @@ fn answer(result: Answer) -> HttpResponse {
     result.unwrap_or_else(|outcome| failure(&outcome))
 }
 
+/// What GET reads: the answers are those of entries of Bundles.
+async fn got(gateway: &Gateway, request: &HttpRequest, get: Get<'_>) -> HttpResponse {
+    let run = async {
+        check_accept(request)?;
+        let (base, query) = (base(gateway, request), request.query_string());
+        Ok(read_response(
+            request,
+            get.answer(&gateway.service, &base, query, handling(request)).await?,
+        ))
+    };
+    answer(match get {
+        Get::Capabilities => run.await,
+        get if get.is_broad() => gateway.admitted_broad(run).await,
+        _ => gateway.admitted(run).await,
+    })
+}
+
 pub async fn metadata(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
-    answer(check_accept(&request).map(|()| {
-        plain_response(
-            gateway
-                .capability
-                .now(&gateway.service)
-                .replace("{base}", &base(&gateway, &request)),
-        )
-    }))
+    got(&gateway, &request, Get::Capabilities).await
 }
 
 pub async fn read(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String)>) -> HttpResponse {
-    let run = async {
-        check_accept(&request)?;
-        Ok(read_response(
-            &request,
-            reading::read(&gateway.service, &path.0, &path.1, request.query_string()).await?,
-        ))
-    };
-    answer(gateway.admitted(run).await)
+    got(&gateway, &request, Get::Read(&path.0, &path.1)).await
 }
 
 pub async fn vread(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String, String)>) -> HttpResponse {
-    let run = async {
-        check_accept(&request)?;
-        Ok(read_response(
-            &request,
-            reading::vread(&gateway.service, &path.0, &path.1, &path.2).await?,
-        ))
-    };
-    answer(gateway.admitted(run).await)
+    got(&gateway, &request, Get::Vread(&path.0, &path.1, &path.2)).await
 }
 
 pub async fn create(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>, body: Body) -> HttpResponse {
@@ -167,23 +162,23 @@ fn referrers(request: &HttpRequest) -> Result<Asked, Outcome> {
 }
 
 pub async fn search(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>) -> HttpResponse {
-    searched(&gateway, &request, Scope::Type(&path), None).await
+    got(&gateway, &request, Get::Search(Scope::Type(&path))).await
 }
 
 pub async fn search_by_post(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>, body: Body) -> HttpResponse {
-    searched(&gateway, &request, Scope::Type(&path), Some(body)).await
+    searched(&gateway, &request, Scope::Type(&path), body).await
 }
 
 pub async fn search_system(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
-    searched(&gateway, &request, Scope::System, None).await
+    got(&gateway, &request, Get::Search(Scope::System)).await
 }
 
 pub async fn search_system_by_post(gateway: Data<Gateway>, request: HttpRequest, body: Body) -> HttpResponse {
-    searched(&gateway, &request, Scope::System, Some(body)).await
+    searched(&gateway, &request, Scope::System, body).await
 }
 
 pub async fn search_compartment(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String, String)>) -> HttpResponse {
-    searched(&gateway, &request, compartment(&path), None).await
+    got(&gateway, &request, Get::Search(compartment(&path))).await
 }
 
 pub async fn search_compartment_by_post(
@@ -192,33 +187,30 @@ pub async fn search_compartment_by_post(
     path: Path<(String, String, String)>,
     body: Body,
 ) -> HttpResponse {
-    searched(&gateway, &request, compartment(&path), Some(body)).await
+    searched(&gateway, &request, compartment(&path), body).await
 }
 
 fn compartment((code, id, type_name): &(String, String, String)) -> Scope<'_> {
     Scope::Compartment { code, id, type_name }
 }
 
-/// A search by the parameters of the URL, and of the form that came by `POST _search`.
-async fn searched(gateway: &Gateway, request: &HttpRequest, scope: Scope<'_>, form: Option<Body>) -> HttpResponse {
+/// `POST _search`: a search by the parameters of the URL and of the form.
+async fn searched(gateway: &Gateway, request: &HttpRequest, scope: Scope<'_>, form: Body) -> HttpResponse {
     let run = async {
-        let mut query = request.query_string().to_owned();
-        if let Some(form) = form {
-            let kind = header(request, "content-type").unwrap_or("");
-            if !kind.starts_with("application/x-www-form-urlencoded") {
-                let text = "POST _search takes a form: Content-Type: application/x-www-form-urlencoded";
-                return Err(Outcome::new(Category::UnsupportedMediaType, "not-supported", text));
-            }
-            let form = form.read()?;
-            let form = std::str::from_utf8(&form).map_err(|_| Outcome::invalid("The form is not UTF-8"))?;
-            check_length(&gateway.service, form)?;
-            note_form(request, form);
-            query = [query.as_str(), form.trim()]
-                .into_iter()
-                .filter(|q| !q.is_empty())
-                .collect::<Vec<_>>()
-                .join("&");
+        let kind = header(request, "content-type").unwrap_or("");
+        if !kind.starts_with("application/x-www-form-urlencoded") {
+            let text = "POST _search takes a form: Content-Type: application/x-www-form-urlencoded";
+            return Err(Outcome::new(Category::UnsupportedMediaType, "not-supported", text));
         }
+        let form = form.read()?;
+        let form = std::str::from_utf8(&form).map_err(|_| Outcome::invalid("The form is not UTF-8"))?;
+        check_length(&gateway.service, form)?;
+        note_form(request, form);
+        let query = [request.query_string(), form.trim()]
+            .into_iter()
+            .filter(|q| !q.is_empty())
+            .collect::<Vec<_>>()
+            .join("&");
         check_accept(request)?;
         let base = base(gateway, request);
         let reply = searching::search(&gateway.service, &base, scope, &query, handling(request)).await?;
@@ -248,35 +240,13 @@ pub async fn transaction(gateway: Data<Gateway>, request: HttpRequest, body: Bod
 }
 
 pub async fn instance_history(gateway: Data<Gateway>, request: HttpRequest, path: Path<(String, String)>) -> HttpResponse {
-    let run = async {
-        check_accept(&request)?;
-        let reply = history::instance(
-            &gateway.service,
-            &base(&gateway, &request),
-            &path.0,
-            &path.1,
-            request.query_string(),
-        )
-        .await?;
-        Ok(read_response(&request, reply))
-    };
-    answer(gateway.admitted_broad(run).await)
+    got(&gateway, &request, Get::HistoryInstance(&path.0, &path.1)).await
 }
 
 pub async fn type_history(gateway: Data<Gateway>, request: HttpRequest, path: Path<String>) -> HttpResponse {
-    let run = async {
-        check_accept(&request)?;
-        let reply = history::changes(&gateway.service, &base(&gateway, &request), Some(&path), request.query_string()).await?;
-        Ok(read_response(&request, reply))
-    };
-    answer(gateway.admitted_broad(run).await)
+    got(&gateway, &request, Get::HistoryType(&path)).await
 }
 
 pub async fn system_history(gateway: Data<Gateway>, request: HttpRequest) -> HttpResponse {
-    let run = async {
-        check_accept(&request)?;
-        let reply = history::changes(&gateway.service, &base(&gateway, &request), None, request.query_string()).await?;
-        Ok(read_response(&request, reply))
-    };
-    answer(gateway.admitted_broad(run).await)
+    got(&gateway, &request, Get::HistorySystem).await
 }

@@ -22,7 +22,7 @@ use crate::delivery::Delivery;
 use crate::http::admission::BodyLimits;
 use crate::http::methods::Address;
 use crate::interaction::Service;
-use crate::interaction::capability::Capability;
+use crate::interaction::get;
 use crate::interaction::ingestion::Ingestion;
 use crate::outcome::Category;
 use crate::outcome::Outcome;
@@ -49,7 +49,6 @@ pub struct Gateway {
     pub service: Service,
     pub ingestion: Ingestion,
     pub delivery: Delivery,
-    pub capability: Arc<Capability>,
     /// Without a final slash; empty when it is taken from each request.
     pub base_url: Arc<str>,
     pub requests: Arc<Requests>,
@@ -177,9 +176,5 @@ pub fn method_not_allowed() -> HttpResponse {
 }
 
 async fn unknown() -> HttpResponse {
-    codec::failure(&Outcome::new(
-        Category::NotFound,
-        "not-found",
-        "There is nothing at this address; FHIR is under /fhir, its description at /fhir/metadata",
-    ))
+    codec::failure(&get::nothing())
 }

@@ -36,10 +36,7 @@ pub async fn on_instance(gateway: Data<Gateway>, request: HttpRequest, path: Pat
 
 /// `[type]/[id]/_history/[version]/$name`.
 pub async fn on_version(path: Path<(String, String, String, String)>) -> HttpResponse {
-    let name = crate::search::value::shown(path.3.trim_start_matches('$'));
-    failure(&Outcome::not_supported(format!(
-        "${name} cannot be asked of a version that is past: operations are asked of a resource as it is"
-    )))
+    failure(&operation::of_version(path.3.trim_start_matches('$')))
 }
 
 async fn answer(

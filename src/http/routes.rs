@@ -335,3 +335,19 @@ fn eds_at(path: &'static str, methods: Vec<Method>) -> Address {
         refusal: eds::method_not_allowed,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interaction::get::Get;
+
+    #[test]
+    fn an_entry_of_a_bundle_reads_by_get_what_each_address_reads() {
+        for address in fhir() {
+            let path = address.path.trim_start_matches('/');
+            let get = address.methods.iter().find(|method| method.name() == "GET");
+            let read = Get::of(path).map(|get| get.name()).ok();
+            assert_eq!(read, get.map(|method| method.told.id), "{}", address.path);
+        }
+    }
+}

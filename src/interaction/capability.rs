@@ -10,7 +10,7 @@ use crate::search::full_text::FullText;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::TypeParameters;
 use crate::search::value::modifiers;
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use chrono::DateTime;
 use chrono::Utc;
 use serde_json::Value;
@@ -52,24 +52,22 @@ pub const SEARCH_PARAMETERS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// The statement, made anew when parameters of one's own come or go.
+/// The statement, made when it is first asked for, and anew when parameters of one's own come or go.
+#[derive(Default)]
 pub struct Capability {
-    made: ArcSwap<(i64, String)>,
+    made: ArcSwapOption<(i64, String)>,
 }
 
 impl Capability {
-    pub fn new(service: &Service) -> Capability {
-        Capability {
-            made: ArcSwap::from_pointee(made(service)),
-        }
-    }
-
     /// As JSON text, with `{base}` where the address of FHIR belongs.
     pub fn now(&self, service: &Service) -> String {
-        if self.made.load().0 != service.store.registry().generation() {
-            self.made.store(Arc::new(made(service)));
+        let generation = service.store.registry().generation();
+        if let Some(made) = self.made.load().as_deref().filter(|made| made.0 == generation) {
+            return made.1.clone();
         }
-        self.made.load().1.clone()
+        let (generation, text) = made(service);
+        self.made.store(Some(Arc::new((generation, text.clone()))));
+        text
     }
 }
 

@@ -6,6 +6,7 @@ pub mod capability;
 pub mod conformance;
 pub mod criteria;
 pub mod delete;
+pub mod get;
 pub mod history;
 pub mod ingestion;
 pub mod operation;
@@ -26,6 +27,7 @@ use crate::fhir::json::Document;
 use crate::fhir::patch::Limits as PatchLimits;
 use crate::fhir::resource::Version;
 use crate::fhir::resource::assemble;
+use crate::interaction::capability::Capability;
 use crate::interaction::delete::Rules as DeleteRules;
 use crate::outcome::Category;
 use crate::outcome::Issue;
@@ -66,6 +68,7 @@ pub struct Service {
     pub provenance: Option<Arc<Attestation>>,
     pub policy: Policy,
     pub operations: operation::Settings,
+    pub capability: Arc<Capability>,
 }
 
 /// The answer to an interaction; the HTTP layer makes a response of it.
@@ -88,6 +91,19 @@ impl Reply {
             status: 200,
             body: Some(body),
             ..Reply::default()
+        }
+    }
+
+    /// The reader has this version already: that of one of the tags, or, without tags, of no later than `since`.
+    pub fn is_known(&self, tags: Option<&str>, since: Option<DateTime<Utc>>) -> bool {
+        let Some(version) = self.version else { return false };
+        if let Some(tags) = tags {
+            let same = |tag: &str| tag.trim().trim_start_matches("W/").trim_matches('"') == version.to_string();
+            return tags.split(',').any(|tag| tag.trim() == "*" || same(tag));
+        }
+        match (since, self.updated) {
+            (Some(since), Some(updated)) => updated.timestamp() <= since.timestamp(),
+            _ => false,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Bundles that carry a clinical document (an identifier, and one Composition with an identifier, as the ministry's gateway writes them) are
 //! recognised by the Composition's identifier: the same document again changes nothing and is answered with the resources that it has.
-//! Spec: <https://hl7.org/fhir/R4/http.html#transaction>. Not supported: HEAD entries; GET entries are read after the commit.
+//! Spec: <https://hl7.org/fhir/R4/http.html#transaction>. What GET reads ([`Get`]) an entry reads too, after the commit. Not supported: HEAD entries.
 
 use crate::fhir::json::Value;
 use crate::interaction::Reply;
@@ -10,12 +10,9 @@ use crate::interaction::Service;
 use crate::interaction::delete;
 use crate::interaction::delete::Asked;
 use crate::interaction::delete::Wish;
-use crate::interaction::operation;
+use crate::interaction::get::Get;
 use crate::interaction::parse_json;
 use crate::interaction::patch;
-use crate::interaction::read;
-use crate::interaction::search;
-use crate::interaction::search::Scope;
 use crate::interaction::transaction_answer::Answer;
 use crate::interaction::transaction_answer::Return;
 use crate::interaction::transaction_answer::answer_bundle;
@@ -120,14 +117,15 @@ async fn carry_out(service: &Service, base: &str, planned: Planned<'_>, wishes: 
 /// Reads are answered after the commit; one that will fail must fail before it, so that nothing is written. Errors: 413 when the answers
 /// are too large together.
 async fn check_reads(service: &Service, base: &str, entries: &[Entry<'_>], handling: Handling) -> Result<(), Outcome> {
-    let is_written = |read: &Entry<'_>| {
+    let is_written = |(type_name, id): (&str, &str)| {
         entries
             .iter()
-            .any(|e| e.method != Method::Get && e.type_name == read.type_name && e.id == read.id)
+            .any(|e| e.method != Method::Get && e.type_name == type_name && e.id.as_deref() == Some(id))
     };
     let mut answered = 0;
     for (i, entry) in entries.iter().enumerate().filter(|(_, e)| e.method == Method::Get) {
-        if entry.id.is_none() || !is_written(entry) {
+        let instance = Get::of(&entry.path).map_err(|e| e.at(&format!("Bundle.entry[{i}]")))?.instance();
+        if !instance.is_some_and(is_written) {
             let reply = get(service, base, entry, handling).await;
             let reply = reply.map_err(|e| e.at(&format!("Bundle.entry[{i}]")))?;
             answered += reply.body.map_or(0, |body| body.len());
@@ -148,17 +146,17 @@ fn too_large(service: &Service) -> Outcome {
 }
 
 async fn get(service: &Service, base: &str, entry: &Entry<'_>, handling: Handling) -> Result<Reply, Outcome> {
-    if operation::is_operation(&entry.path) {
-        return operation::of_entry(service, base, &entry.path, entry.query.as_deref().unwrap_or_default()).await;
-    }
-    match (&entry.id, entry.path.split_once("/_history/")) {
-        (Some(id), Some((_, version))) => read::vread(service, &entry.type_name, id, version).await,
-        (Some(id), None) => read::read(service, &entry.type_name, id, entry.query.as_deref().unwrap_or("")).await,
-        (None, _) => {
-            let query = entry.query.as_deref().unwrap_or("");
-            search::search(service, base, Scope::Type(&entry.type_name), query, handling).await
-        }
-    }
+    let query = entry.query.as_deref().unwrap_or_default();
+    let reply = Get::of(&entry.path)?.answer(service, base, query, handling).await?;
+    let is_known = reply.is_known(entry.known.tags.as_deref(), entry.known.since);
+    Ok(match is_known {
+        true => Reply {
+            status: 304,
+            body: None,
+            ..reply
+        },
+        false => reply,
+    })
 }
 
 async fn batch(service: &Service, base: &str, bundle: Value<'_>, wishes: Wishes) -> Result<Reply, Outcome> {

@@ -9,6 +9,8 @@ use crate::interaction::write::is_type;
 use crate::outcome::Category;
 use crate::outcome::Outcome;
 use crate::store::unit::Precondition;
+use chrono::DateTime;
+use chrono::Utc;
 use std::collections::HashSet;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,14 @@ pub struct Entry<'d> {
     pub resource: Option<Value<'d>>,
     pub if_none_exist: Option<String>,
     pub precondition: Precondition,
+    pub known: AlreadyKnown,
+}
+
+/// What the reader of a GET has already: <https://hl7.org/fhir/R4/http.html#cread>.
+#[derive(Debug, Default)]
+pub struct AlreadyKnown {
+    pub tags: Option<String>,
+    pub since: Option<DateTime<Utc>>,
 }
 
 /// Errors: 400 if the value is not a Bundle of type batch or transaction.
@@ -108,6 +118,13 @@ fn read_entry<'d>(entry: Value<'d>, base: &str) -> Result<Entry<'d>, Outcome> {
         None => (path.clone(), None),
     };
     let resource = entry.get("resource");
+    let (precondition, known) = match method {
+        Method::Get => (Precondition::None, already_known(request)?),
+        _ => (
+            precondition(text("ifMatch").as_deref(), text("ifNoneMatch").as_deref())?,
+            AlreadyKnown::default(),
+        ),
+    };
     let entry = Entry {
         full_url: entry.get_str("fullUrl").map(|u| u.into_owned()),
         method,
@@ -117,10 +134,25 @@ fn read_entry<'d>(entry: Value<'d>, base: &str) -> Result<Entry<'d>, Outcome> {
         id,
         resource,
         if_none_exist: text("ifNoneExist"),
-        precondition: precondition(text("ifMatch").as_deref(), text("ifNoneMatch").as_deref())?,
+        precondition,
+        known,
     };
     check(&entry)?;
     Ok(entry)
+}
+
+/// Errors: 400 for an ifModifiedSince that is no instant.
+fn already_known(request: Value<'_>) -> Result<AlreadyKnown, Outcome> {
+    let since = request.get_str("ifModifiedSince").map(|text| DateTime::parse_from_rfc3339(&text));
+    let since = since.transpose().map_err(|_| {
+        Outcome::invalid("ifModifiedSince is an instant: YYYY-MM-DDThh:mm:ss+zz:zz")
+            .with_code("value")
+            .at("request.ifModifiedSince")
+    })?;
+    Ok(AlreadyKnown {
+        tags: request.get_str("ifNoneMatch").map(|tags| tags.into_owned()),
+        since: since.map(|since| since.with_timezone(&Utc)),
+    })
 }
 
 fn check(entry: &Entry<'_>) -> Result<(), Outcome> {

@@ -9,6 +9,7 @@ mod support;
 mod as_of;
 mod attacks;
 mod batch;
+mod bundle_reads;
 mod conditional;
 mod conformance;
 mod corpus;

@@ -64,6 +64,11 @@ pub const REST: &[Row] = &[
     yes("JSON Patch", "`application/json-patch+json`", "patch"),
     yes("FHIRPath Patch", "a Parameters resource", "patch"),
     yes("batch", "`POST` of a Bundle", "batch"),
+    yes(
+        "reads in a batch or transaction",
+        "whatever GET reads: searches, histories, operations; `ifNoneMatch`",
+        "bundle_reads",
+    ),
     yes("transaction", "one database transaction", "transaction"),
     yes(
         "conditional references in a transaction",

@@ -356,19 +356,13 @@ pub async fn carry_out(service: &Service, operation: &Operation, call: &Call<'_>
 
 /// An operation as an entry of a Bundle: `GET Patient/1/$everything`. Errors: as those of [`find`] and [`carry_out`]; 400 for the feed, which is none of
 /// this layer.
-pub async fn of_entry(service: &Service, base: &str, path: &str, query: &str) -> Result<Reply, Outcome> {
-    let mut parts: Vec<&str> = path.split('/').collect();
-    let name = parts.pop().unwrap_or_default().trim_start_matches('$');
-    let (type_name, id) = match parts.as_slice() {
-        [] => (None, None),
-        [type_name] => (Some(*type_name), None),
-        [type_name, id] => (Some(*type_name), Some(*id)),
-        _ => {
-            return Err(Outcome::not_supported(
-                "An operation is asked of the repository, a type, or a resource as it is",
-            ));
-        }
-    };
+pub async fn by_get(
+    service: &Service,
+    base: &str,
+    (type_name, id): (Option<&str>, Option<&str>),
+    name: &str,
+    query: &str,
+) -> Result<Reply, Outcome> {
     let call = Call {
         base,
         name,
@@ -384,6 +378,14 @@ pub async fn of_entry(service: &Service, base: &str, path: &str, query: &str) ->
         return Err(Outcome::not_supported("$changes is asked by itself, not in a Bundle"));
     }
     carry_out(service, operation, &call).await
+}
+
+/// 400: an operation that is asked of a version.
+pub fn of_version(name: &str) -> Outcome {
+    Outcome::not_supported(format!(
+        "${} cannot be asked of a version that is past: operations are asked of a resource as it is",
+        shown(name)
+    ))
 }
 
 /// The path of an operation, and no resource or type.
