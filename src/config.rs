@@ -147,6 +147,7 @@ impl Config {
             ("bundle.entries_max", self.bundle.entries_max),
             ("bundle.answer_bytes_max", self.bundle.answer_bytes_max),
             ("operation.document_entries_max", self.operation.document_entries_max),
+            ("operation.meta_labels_max", self.operation.meta_labels_max),
             ("patch.operations_max", self.patch.operations_max),
             ("delete.matches_max", self.delete.matches_max),
             ("delete.cascade_max", self.delete.cascade_max),

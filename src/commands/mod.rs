@@ -142,6 +142,7 @@ pub async fn service(config: &Config, database: &Settings) -> Result<Service, St
             document_entries_max: config.operation.document_entries_max,
             expunge: config.operation.expunge,
         },
+            meta_labels_max: config.operation.meta_labels_max,
         store,
     })
 }

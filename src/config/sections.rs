@@ -193,6 +193,7 @@ pub struct Operation {
 pub struct Validation {
     pub policy_default: Policy,
     pub policies: Vec<ProfilePolicy>,
+    pub meta_labels_max: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -143,7 +143,8 @@ impl Density {
         (4.0 * page as f64 * self.rows / matches.max(1) as f64) as usize + 1_000
     }
 
-    fn is_dense(&self, condition: &Condition) -> bool {
+    /// So many rows that the planner is asked.
+    pub fn is_dense(&self, condition: &Condition) -> bool {
         self.rows_of(condition) > GATHER_ROWS_MAX
     }
 

@@ -18,6 +18,7 @@ pub mod ingestion;
 pub mod integrity;
 pub mod known;
 pub mod parameter_change;
+pub mod labels;
 pub mod pertinence;
 pub mod pools;
 pub mod prepare;

@@ -1,7 +1,11 @@
 //! `$meta`, `$meta-add`, `$meta-delete`. Spec: <https://hl7.org/fhir/R4/resource-operation-meta-add.html>.
 
 use crate::crud::patient;
+use crate::ministry::referto;
+use crate::oscuramento::rule;
+use crate::support::server::DataDir;
 use crate::support::server::Server;
+use crate::support::server::eventually;
 use crate::support::server::shared;
 use crate::support::world::unique;
 use serde_json::Value;
@@ -118,4 +122,93 @@ fn what_may_not_be_stored_is_not_added() {
     server.delete(&format!("/Patient/{id}")).expect(204);
     server.post(&path, &parameters(&tag("x"))).refused(410);
     server.get(&format!("/Patient/{id}/$meta")).refused(410);
+}
+
+/// What a list of labels of `$meta` has, as `system|code` or URLs, in order.
+#[track_caller]
+fn in_use(server: &Server, path: &str, list: &str) -> Vec<String> {
+    let answer = server.get(path).expect(200).json();
+    let labels = answer["parameter"][0]["valueMeta"][list].as_array().cloned().unwrap_or_default();
+    let name = |label: &Value| match label.as_str() {
+        Some(url) => url.to_owned(),
+        None => format!("{}|{}", label["system"].as_str().unwrap(), label["code"].as_str().unwrap()),
+    };
+    let mut names: Vec<String> = labels.iter().map(name).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn of_a_type_and_of_the_system_it_tells_the_labels_in_use_each_once() {
+    // "If the operation is invoked at the type or system level, it gets a summary of all of the labels that are in use".
+    let dir = DataDir::new();
+    let server = Server::start(&dir, &[("EDS_OPERATION_META_LABELS_MAX", "6")]);
+    assert_eq!(server.get("/$meta").expect(200).json()["parameter"][0]["valueMeta"], json!({}));
+    let with = |type_name: &str, meta: Value| {
+        let mut resource = json!({"resourceType": type_name, "meta": meta});
+        if type_name == "Basic" {
+            resource["code"] = json!({"text": "x"});
+        }
+        server.create(&resource)
+    };
+    let profile = "http://example.org/StructureDefinition/one";
+    let secret = json!({"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R", "display": "restricted"});
+    for _ in 0..3 {
+        with(
+            "Patient",
+            json!({"tag": [{"system": "urn:a", "code": "1"}], "security": [secret], "profile": [profile]}),
+        );
+    }
+    let other = with(
+        "Patient",
+        json!({"tag": [{"system": "urn:a", "code": "2"}, {"system": "urn:a", "code": "1"}]}),
+    );
+    with("Basic", json!({"tag": [{"system": "urn:b", "code": "1"}]}));
+    assert_eq!(in_use(&server, "/Patient/$meta", "tag"), ["urn:a|1", "urn:a|2"]);
+    assert_eq!(in_use(&server, "/Patient/$meta", "profile"), [profile]);
+    let answer = server.get("/Patient/$meta").expect(200).json();
+    assert_eq!(answer["parameter"][0]["valueMeta"]["security"], json!([secret]));
+    assert_eq!(in_use(&server, "/Basic/$meta", "tag"), ["urn:b|1"]);
+    assert_eq!(in_use(&server, "/Basic/$meta", "security"), Vec::<String>::new());
+    assert_eq!(in_use(&server, "/$meta", "tag"), ["urn:a|1", "urn:a|2", "urn:b|1"]);
+    assert_eq!(in_use(&server, "/Observation/$meta", "tag"), Vec::<String>::new());
+    // What only a deleted resource, or a past version, has is in use no more.
+    asked(
+        &server,
+        &format!("/Patient/{other}/$meta-delete"),
+        &json!({"tag": [{"system": "urn:a", "code": "2"}]}),
+    );
+    assert_eq!(in_use(&server, "/Patient/$meta", "tag"), ["urn:a|1"]);
+    with(
+        "Basic",
+        json!({"tag": [{"system": "urn:b", "code": "2"}, {"system": "urn:b", "code": "3"}]}),
+    );
+    let text = server.get("/$meta").refused(400);
+    assert!(text.contains("operation.meta_labels_max"), "{text}");
+    server.get("/Basic/$meta").expect(200);
+    server.get("/Nothing/$meta").refused(404);
+    server.get("/$meta?x=1").refused(400);
+}
+
+#[test]
+fn a_label_that_only_hidden_resources_have_is_not_there() {
+    let dir = DataDir::new();
+    let server = Server::start(&dir, &[]);
+    let prefix = unique();
+    let mut bundle = referto(&prefix);
+    for entry in bundle["entry"].as_array_mut().unwrap() {
+        entry["resource"]["meta"]["tag"] = json!([{"system": "urn:test:tag", "code": "of-the-document"}]);
+    }
+    server.post("", &bundle).expect(200);
+    let all = || {
+        let of = |path: &str| ["profile", "tag"].map(|list| in_use(&server, path, list));
+        (of("/Composition/$meta"), of("/DocumentReference/$meta"), of("/Observation/$meta"))
+    };
+    let shown = all();
+    assert_eq!(shown.0[1], ["urn:test:tag|of-the-document"]);
+    rule(&server, &prefix, "P99");
+    assert_eq!(all().0, [Vec::<String>::new(), Vec::new()]);
+    assert_eq!(all().1, [Vec::<String>::new(), Vec::new()]);
+    rule(&server, &prefix, "P00");
+    eventually("it is shown again", || all() == shown);
 }

@@ -168,7 +168,11 @@ pub const SEARCH: &[Row] = &[
 pub const OPERATIONS: &[Row] = &[
     yes("$validate", "on a type and a resource", "operations"),
     yes("$everything", "of Patients and Encounters", "operations_everything"),
-    yes("$meta, $meta-add, $meta-delete", "of a resource", "operations_meta"),
+    yes(
+        "$meta, $meta-add, $meta-delete",
+        "of a resource; `$meta` of a type and of the system too",
+        "operations_meta",
+    ),
     no("$export", ""),
     no("$import", "`eds import` loads files"),
     no("$member-match", ""),

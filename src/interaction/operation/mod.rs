@@ -148,6 +148,7 @@ const fn expunge(level: Level) -> Operation {
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     pub document_entries_max: usize,
+    pub meta_labels_max: usize,
     /// `$expunge` is allowed.
     pub expunge: bool,
 }
@@ -176,6 +177,8 @@ pub const OPERATIONS: &[Operation] = &[
         &["region", "epoch", "after", "_count"],
         Run::Changes,
     ),
+    reads("meta", META, Level::System, &[], Run::Meta),
+    reads("meta", META, Level::Type, &[], Run::Meta),
     reads("meta", META, Level::Instance, &[], Run::Meta),
     changes("meta-add", META_ADD, Level::Instance, &["meta"], Run::MetaAdd),
     changes("meta-delete", META_DELETE, Level::Instance, &["meta"], Run::MetaDelete),
@@ -335,7 +338,10 @@ pub async fn carry_out(service: &Service, operation: &Operation, call: &Call<'_>
     let document = body(call)?;
     let input = Input::read(service, operation, call.query, document.as_ref().map(|document| document.root()))?;
     match operation.run {
-        Run::Meta => meta::of_instance(service, call).await,
+        Run::Meta => match call.id {
+            Some(_) => meta::of_instance(service, call).await,
+            None => meta::of_all(service, call.type_name).await,
+        },
         Run::MetaAdd => meta::change(service, call, &input, crate::fhir::meta::Change::Add).await,
         Run::MetaDelete => meta::change(service, call, &input, crate::fhir::meta::Change::Remove).await,
         Run::Diff => diff::diff(service, call, &input).await,
