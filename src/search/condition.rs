@@ -5,6 +5,7 @@ use crate::fhir::systems;
 use crate::fhir::terminology::expand::Asked;
 use crate::fhir::terminology::expand::Codes;
 use crate::search::term::Token;
+use crate::search::term::reference_term;
 use crate::search::term::term;
 use crate::search::units::Measure;
 use chrono::DateTime;
@@ -82,6 +83,31 @@ pub enum Lookup {
         below: String,
     },
     Codes(CodesOf),
+    Hierarchy(Hierarchy),
+}
+
+/// References to a resource and to all that lie above or below it: what a resource is part of, and what is part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// Of the parameter that has the references.
+    pub salts: Vec<i64>,
+    /// The hash of the resource, and the number of its type.
+    pub root: i64,
+    pub type_number: i16,
+    /// Salts of the references by which a resource of the type names the one above it.
+    pub links: Vec<i64>,
+    pub is_above: bool,
+}
+
+impl Hierarchy {
+    /// The terms of references to these.
+    pub fn terms(&self, members: &[i64]) -> Vec<i64> {
+        let salts = &self.salts;
+        members
+            .iter()
+            .flat_map(|hash| salts.iter().map(|salt| reference_term(*salt, *hash)))
+            .collect()
+    }
 }
 
 /// Codes that a terminology tells, as a parameter has them.

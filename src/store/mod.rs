@@ -13,6 +13,7 @@ pub mod explain;
 pub mod expunge;
 pub mod failure;
 pub mod feed;
+pub mod hierarchy;
 pub mod history;
 pub mod ingestion;
 pub mod integrity;

@@ -49,6 +49,7 @@ mod search_composite;
 mod search_dense;
 mod search_filter;
 mod search_holders;
+mod search_hierarchy;
 mod search_links;
 mod search_near;
 mod search_quantity;

@@ -129,6 +129,11 @@ pub const SEARCH: &[Row] = &[
         "GET /Patient?identifier:of-type=http://terminology.hl7.org/CodeSystem/v2-0203%7CMR%7C1",
         "search_tokens",
     ),
+    yes(
+        ":above, :below of references",
+        "GET /Encounter?location:below=Location/1",
+        "search_hierarchy",
+    ),
     yes(":text of tokens", "GET /Observation?code:text=emoglobina", "search_tokens"),
     yes(":identifier", "GET /Observation?subject:identifier=1", "search_tokens"),
     yes("chains", "GET /Observation?subject:Patient.organization.name=x", "search_links"),

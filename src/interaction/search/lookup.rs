@@ -1,11 +1,12 @@
 //! What stands for terms that the database knows, before a search is compiled: texts of codes (`:text`), profiles (`_profile:below`), the codes of value
-//! sets (`:in`, `:not-in`) and of hierarchies (`:above`, `:below`). Spec: <https://hl7.org/fhir/R4/search.html#modifiers>.
+//! sets (`:in`, `:not-in`) and of hierarchies (`:above`, `:below`), what is part of a resource (the same of references). Spec: <https://hl7.org/fhir/R4/search.html#modifiers>.
 
 use crate::interaction::Service;
 use crate::outcome::Outcome;
 use crate::search::condition::CodesOf;
 use crate::search::condition::Condition;
 use crate::search::condition::Lookup;
+use crate::store::hierarchy;
 use crate::store::terminology;
 use crate::store::vocabulary;
 use chrono::DateTime;
@@ -23,7 +24,7 @@ pub async fn look_up(service: &Service, as_of: Option<DateTime<Utc>>, condition:
         sum += count;
         if sum > max {
             let text = format!(
-                "The values of this search stand for more codes and texts, together, than are looked for: at most {max} (search.expansion_codes_max)"
+                "The values of this search stand for more codes, texts and parts, together, than are looked for: at most {max} (search.expansion_codes_max)"
             );
             return Err(Outcome::invalid(text).with_code("too-costly"));
         }
@@ -44,6 +45,10 @@ async fn terms(service: &Service, as_of: Option<DateTime<Utc>>, lookup: &Lookup)
         Lookup::Texts { keys, start } => vocabulary::beginning_with(store, keys, start, max).await?,
         Lookup::Uris { keys, below } => vocabulary::below(store, keys, below, max).await?,
         Lookup::Codes(of) => return codes(service, as_of, of).await,
+        Lookup::Hierarchy(of) => {
+            let members = hierarchy::members(store, service.policy, as_of, of, max).await?;
+            return Ok((of.terms(&members), members.len()));
+        }
     };
     let count = terms.len();
     Ok((terms, count))

@@ -25,6 +25,7 @@ use crate::search::value::date::last_updated;
 use crate::search::value::near::near;
 use crate::search::value::number::number;
 use crate::search::value::number::quantity;
+use crate::search::value::reference::is_hierarchical;
 use crate::search::value::reference::reference;
 use crate::search::value::text::string;
 use crate::search::value::text::uri;
@@ -92,6 +93,7 @@ pub fn modifiers(parameter: &Parameter) -> Vec<&'static str> {
     let mut taken = match parameter.kind {
         SearchParameterKind::Composite | SearchParameterKind::Special => return Vec::new(),
         SearchParameterKind::Token => vec!["not"],
+        SearchParameterKind::Reference if is_hierarchical(parameter) => vec!["identifier", "[type]", "above", "below"],
         SearchParameterKind::Reference => vec!["identifier", "[type]"],
         SearchParameterKind::String => vec!["contains", "exact"],
         SearchParameterKind::Uri => vec!["above", "below"],

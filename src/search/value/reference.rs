@@ -9,6 +9,8 @@ use crate::fhir::identity::self_hash;
 use crate::fhir::identity::without_version;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
+use crate::search::condition::Hierarchy;
+use crate::search::condition::Lookup;
 use crate::search::parameters::Parameter;
 use crate::search::term::Token;
 use crate::search::term::identifier_salt;
@@ -22,6 +24,9 @@ use crate::search::value::split::unescape;
 pub fn reference(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Condition, Outcome> {
     let only = match modifier {
         Some("identifier") => return identifier(parameter, text),
+        Some(direction @ ("above" | "below")) if is_hierarchical(parameter) => {
+            return hierarchy(context, parameter, direction == "above", text);
+        }
         Some(name) if context.registry.of(name).is_some() => {
             if !parameter.targets.is_empty() && !parameter.targets.iter().any(|target| target == name) {
                 let targets = parameter.targets.join(", ");
@@ -61,6 +66,76 @@ pub fn reference(context: &Context<'_>, parameter: &Parameter, modifier: Option<
         .iter()
         .flat_map(|target| parameter.salts.iter().map(|salt| reference_term(*salt, *target)));
     Ok(Condition::Terms(terms.collect()))
+}
+
+/// Types whose resources are part of others of the type, and the parameter that tells of which: <https://hl7.org/fhir/R4/references.html#circular>.
+const HIERARCHIES: &[(&str, &str)] = &[
+    ("CarePlan", "part-of"),
+    ("Communication", "part-of"),
+    ("Encounter", "part-of"),
+    ("Location", "partof"),
+    ("MedicationStatement", "part-of"),
+    ("Organization", "partof"),
+    ("Procedure", "part-of"),
+    ("ResearchStudy", "partof"),
+    ("Task", "part-of"),
+];
+
+/// Whether a parameter references what is part of another: then it takes `:above` and `:below`.
+pub fn is_hierarchical(parameter: &Parameter) -> bool {
+    let targets = match &parameter.target_filter {
+        Some(only) => std::slice::from_ref(only),
+        None => parameter.targets.as_slice(),
+    };
+    HIERARCHIES.iter().any(|(name, _)| targets.iter().any(|target| target == name))
+}
+
+/// `:above` and `:below`: <https://hl7.org/fhir/R4/search.html#recursive>. Errors: 400 for a type that has no hierarchy.
+fn hierarchy(context: &Context<'_>, parameter: &Parameter, is_above: bool, text: &str) -> Result<Condition, Outcome> {
+    let text = unescape(text);
+    let reference = without_version(own_reference(&text, context.base_url));
+    let (types, id): (Vec<&str>, &str) = match local_reference(reference) {
+        Some(local) => (vec![local.type_name], local.id),
+        None if is_id(reference) => (parameter.targets.iter().map(String::as_str).collect(), reference),
+        None => {
+            let text = format!(
+                "{}:above and :below take the id, or [type]/[id], of a resource of this server",
+                parameter.code
+            );
+            return Err(Outcome::invalid(text));
+        }
+    };
+    let has = |name: &str| {
+        parameter.targets.iter().any(|target| target == name) && parameter.target_filter.as_deref().is_none_or(|only| only == name)
+    };
+    let mut alternatives = Vec::new();
+    for (name, link) in HIERARCHIES.iter().filter(|(name, _)| types.contains(name) && has(name)) {
+        let Some(of) = context.registry.of(name) else { continue };
+        let links = of.get(link).map(|link| link.salts.clone()).unwrap_or_default();
+        alternatives.push(Condition::Lookup(Lookup::Hierarchy(Hierarchy {
+            salts: parameter.salts.clone(),
+            root: self_hash(name, id),
+            type_number: of.number,
+            links,
+            is_above,
+        })));
+    }
+    match alternatives.is_empty() {
+        true => {
+            let names = HIERARCHIES
+                .iter()
+                .map(|(name, _)| *name)
+                .filter(|name| has(name))
+                .collect::<Vec<_>>();
+            let text = format!(
+                "{}:above and :below are of what is part of others: {}",
+                parameter.code,
+                names.join(", ")
+            );
+            Err(Outcome::invalid(text))
+        }
+        false => Ok(Condition::any(alternatives)),
+    }
 }
 
 /// `:identifier`: Reference.identifier, in the forms of a token. <https://hl7.org/fhir/R4/search.html#reference>
