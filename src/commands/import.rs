@@ -5,6 +5,7 @@ use crate::commands::maintain::progress;
 use crate::commands::service;
 use crate::commands::told;
 use crate::config::Config;
+use crate::config::sections::OnWrite;
 use crate::fhir::json::Value;
 use crate::interaction::Service;
 use crate::interaction::delete::Asked;
@@ -32,7 +33,9 @@ struct Loaded {
 }
 
 /// Loads the files. Errors: a text when any of them could not be loaded whole; what could be, is.
-pub async fn import(config: Config, files: &[PathBuf]) -> Result<(), String> {
+pub async fn import(mut config: Config, files: &[PathBuf]) -> Result<(), String> {
+    // Files come in any order.
+    config.integrity.on_write = OnWrite::Ignore;
     let files = expand(files)?;
     let database = Database::open(&config).await?;
     let result = async {

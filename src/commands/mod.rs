@@ -13,6 +13,7 @@ use crate::config;
 use crate::config::Config;
 use crate::config::sections::ConditionalDelete;
 use crate::config::sections::OnDelete;
+use crate::config::sections::OnWrite;
 use crate::fhir::definitions::definitions;
 use crate::fhir::patch::Limits as PatchLimits;
 use crate::interaction::Service;
@@ -112,7 +113,8 @@ pub async fn service(config: &Config, database: &Settings) -> Result<Service, St
     let registry = Registry::load(definitions)?.with_base(&limits(config).base_url);
     let registry = Arc::new(registry.with_full_text(full_text(config)));
     let validator = Arc::new(Validator::load(definitions, policies(config))?);
-    let store = Store::open(database, registry, Clock::System).await.map_err(told)?;
+    let mut store = Store::open(database, registry, Clock::System).await.map_err(told)?;
+    store.checks_targets = config.integrity.on_write == OnWrite::Refuse;
     let key: Vec<u8> = sqlx::query_scalar("select cursor_key from repository")
         .fetch_one(&*store.pools.points)
         .await
@@ -140,9 +142,9 @@ pub async fn service(config: &Config, database: &Settings) -> Result<Service, St
         capability: Arc::default(),
         operations: operation::Settings {
             document_entries_max: config.operation.document_entries_max,
+            meta_labels_max: config.operation.meta_labels_max,
             expunge: config.operation.expunge,
         },
-            meta_labels_max: config.operation.meta_labels_max,
         store,
     })
 }

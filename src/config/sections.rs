@@ -172,6 +172,14 @@ pub enum ConditionalDelete {
 #[serde(deny_unknown_fields)]
 pub struct Integrity {
     pub on_delete: OnDelete,
+    pub on_write: OnWrite,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnWrite {
+    Ignore,
+    Refuse,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -185,6 +193,7 @@ pub enum OnDelete {
 #[serde(deny_unknown_fields)]
 pub struct Operation {
     pub document_entries_max: usize,
+    pub meta_labels_max: usize,
     pub expunge: bool,
 }
 
@@ -193,7 +202,6 @@ pub struct Operation {
 pub struct Validation {
     pub policy_default: Policy,
     pub policies: Vec<ProfilePolicy>,
-    pub meta_labels_max: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]

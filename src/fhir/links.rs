@@ -4,6 +4,7 @@
 use crate::fhir::json::Kind;
 use crate::fhir::json::Value;
 use crate::fhir::json::quote_into;
+use std::borrow::Cow;
 
 /// Members whose string can name an entry of a Bundle: Reference.reference, and elements of type uri, url and uuid where they carry links.
 const LINK_MEMBERS: &[&str] = &["reference", "url", "uri", "valueUri", "valueUrl", "valueUuid", "valueCanonical"];
@@ -22,6 +23,32 @@ pub fn each<'d>(value: Value<'d>, found: &mut impl FnMut(Value<'d>, bool)) {
         }
         Kind::Array => value.items().for_each(|item| each(item, found)),
         _ => {}
+    }
+}
+
+/// Each literal reference (Reference.reference), with the path of the Reference that has it: `performer[1]`.
+pub fn references<'d>(value: Value<'d>) -> Vec<(String, Cow<'d, str>)> {
+    let mut found = Vec::new();
+    push_references(value, "", &mut found);
+    found
+}
+
+fn push_references<'d>(value: Value<'d>, path: &str, found: &mut Vec<(String, Cow<'d, str>)>) {
+    for (name, member) in value.members() {
+        let below = match path {
+            "" => name.to_string(),
+            path => format!("{path}.{name}"),
+        };
+        match member.kind() {
+            Kind::String if name == "reference" => found.extend(member.as_str().map(|text| (path.to_owned(), text))),
+            Kind::Object => push_references(member, &below, found),
+            Kind::Array => {
+                for (i, item) in member.items().enumerate() {
+                    push_references(item, &format!("{below}[{i}]"), found);
+                }
+            }
+            _ => {}
+        }
     }
 }
 
@@ -50,6 +77,23 @@ pub fn rewrite(value: Value<'_>, replace: &impl Fn(&str, bool) -> Option<String>
 mod tests {
     use super::*;
     use crate::fhir::json::Document;
+
+    #[test]
+    fn references_are_told_with_their_places() {
+        let text = r##"{"resourceType":"Observation","subject":{"reference":"Patient/1"},"performer":[{"display":"x"},{"reference":"#p"}],
+            "extension":[{"url":"urn:x","valueReference":{"reference":"Basic\/2"}}],"note":[{"text":"Patient/3"}]}"##;
+        let document = Document::parse_str(text).expect("valid");
+        let found: Vec<(String, String)> = references(document.root()).into_iter().map(|(p, r)| (p, r.into_owned())).collect();
+        let found: Vec<(&str, &str)> = found.iter().map(|(p, r)| (p.as_str(), r.as_str())).collect();
+        assert_eq!(
+            found,
+            [
+                ("subject", "Patient/1"),
+                ("performer[1]", "#p"),
+                ("extension[0].valueReference", "Basic/2")
+            ]
+        );
+    }
 
     #[test]
     fn only_links_that_match_are_replaced() {

@@ -152,7 +152,7 @@ fn resource(service: &Service, of: &TypeParameters) -> Value {
         "conditionalRead": "full-support",
         "conditionalUpdate": true,
         "conditionalDelete": if service.delete_rules.is_multiple { "multiple" } else { "single" },
-        "referencePolicy": ["literal", "logical", "local"],
+        "referencePolicy": reference_policy(service),
         "searchParam": parameters,
         "operation": operations(service, &[Level::Type, Level::Instance], Some(&of.name)),
     });
@@ -167,6 +167,15 @@ fn resource(service: &Service, of: &TypeParameters) -> Value {
         resource["searchRevInclude"] = json!(reverse);
     }
     resource
+}
+
+/// Enforced, where what is referred to must be here, and stays.
+fn reference_policy(service: &Service) -> Vec<&'static str> {
+    let mut policy = vec!["literal", "logical", "local"];
+    if service.store.checks_targets && service.delete_rules.refuses_referrers {
+        policy.push("enforced");
+    }
+    policy
 }
 
 fn operations(service: &Service, levels: &[Level], type_name: Option<&str>) -> Vec<Value> {

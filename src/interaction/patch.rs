@@ -4,6 +4,9 @@
 //! Spec: <https://hl7.org/fhir/R4/http.html#patch>, <https://hl7.org/fhir/R4/fhirpatch.html>. Not supported: XML Patch.
 
 use crate::fhir::identity::check_id;
+use crate::fhir::identity::local_reference;
+use crate::fhir::identity::own_reference;
+use crate::fhir::identity::self_hash;
 use crate::fhir::json::Kind;
 use crate::fhir::json::Value;
 use crate::fhir::patch::Form;
@@ -84,8 +87,12 @@ type Remarks = Arc<Mutex<Vec<Issue>>>;
 /// The patch as the write path takes it. Errors: 400 and 413 for what is no patch.
 pub fn edit(service: &Service, type_name: &str, form: Form, text: &str) -> Result<(Edit, Remarks), Outcome> {
     let patch = Patch::read(form, text, service.patch_limits)?;
-    let mut identifier_locks = Vec::new();
-    locks_of(type_name, parse_json(text.as_bytes())?.root(), &mut identifier_locks);
+    let (mut identifier_locks, mut targets) = (Vec::new(), Vec::new());
+    each_string(parse_json(text.as_bytes())?.root(), &mut |text| {
+        // Every string of a patch could become the value of an identifier, or a reference.
+        identifier_locks.push(Criteria::lock_of_identifier(type_name, text));
+        targets.extend(local_reference(own_reference(text, &service.limits.base_url)).map(|local| self_hash(local.type_name, local.id)));
+    });
     let remarks = Remarks::default();
     let (service, type_name, told) = (service.clone(), type_name.to_owned(), remarks.clone());
     let make = move |current: &str| {
@@ -97,6 +104,7 @@ pub fn edit(service: &Service, type_name: &str, form: Form, text: &str) -> Resul
     let edit = Edit {
         make: Arc::new(make),
         identifier_locks,
+        targets,
     };
     Ok((edit, remarks))
 }
@@ -125,12 +133,11 @@ fn as_unprocessable(outcome: Outcome) -> Outcome {
     }
 }
 
-/// Every string of a patch could become the value of an identifier.
-fn locks_of(type_name: &str, value: Value<'_>, locks: &mut Vec<i64>) {
+fn each_string(value: Value<'_>, found: &mut impl FnMut(&str)) {
     match value.kind() {
-        Kind::String => locks.extend(value.as_str().map(|text| Criteria::lock_of_identifier(type_name, &text))),
-        Kind::Object => value.members().for_each(|(_, member)| locks_of(type_name, member, locks)),
-        Kind::Array => value.items().for_each(|item| locks_of(type_name, item, locks)),
+        Kind::String => value.as_str().iter().for_each(|text| found(text)),
+        Kind::Object => value.members().for_each(|(_, member)| each_string(member, found)),
+        Kind::Array => value.items().for_each(|item| each_string(item, found)),
         _ => {}
     }
 }

@@ -16,6 +16,7 @@ use crate::store::integrity;
 use crate::store::read::run;
 use crate::store::rows;
 use crate::store::rows::Row;
+use crate::store::targets;
 use crate::store::unit::Criteria;
 use crate::store::unit::Known;
 use crate::store::unit::Place;
@@ -35,6 +36,7 @@ pub async fn read(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Res
         let registry = store.registry();
         units.iter().flat_map(|unit| unit.hashes(&registry)).collect()
     };
+    hashes.extend(targets::hashes(store, units));
     hashes.extend(known.documents.values().flat_map(|d| d.members.iter().map(|m| m.self_hash)));
     let criteria: Vec<((usize, Place), &Criteria)> = units
         .iter()

@@ -18,8 +18,8 @@ pub mod history;
 pub mod ingestion;
 pub mod integrity;
 pub mod known;
-pub mod parameter_change;
 pub mod labels;
+pub mod parameter_change;
 pub mod pertinence;
 pub mod pools;
 pub mod prepare;
@@ -30,6 +30,7 @@ pub mod rows;
 pub mod search_parameter;
 pub mod statements;
 pub mod statistics;
+pub mod targets;
 pub mod terminology;
 pub mod unit;
 pub mod vocabulary;
@@ -83,6 +84,8 @@ pub struct Store {
     settled: Arc<AtomicI64>,
     /// Rung when there may be rows to walk for search parameters.
     to_walk: Arc<Notify>,
+    /// What a write refers to must be here (`targets`).
+    pub checks_targets: bool,
 }
 
 /// Settings of `config/default.toml`, section `database`.
@@ -128,6 +131,7 @@ impl Store {
             asked: None,
             settled: Arc::new(AtomicI64::new(i64::MIN)),
             to_walk: Arc::default(),
+            checks_targets: false,
         };
         search_parameter::load(&store).await.map_err(database_error)?;
         Ok(store)

@@ -124,9 +124,7 @@ impl Prepared {
             ..self.clone()
         }))
     }
-}
 
-impl Prepared {
     /// The terms of its references.
     pub fn references(&self) -> &[i64] {
         let count = usize::try_from(self.entry.reference_terms).unwrap_or(0);
@@ -246,6 +244,8 @@ pub struct Edit {
     pub make: Arc<Make>,
     /// Of the strings that it may bring as identifiers: see [`Unit::locks`].
     pub identifier_locks: Vec<i64>,
+    /// Hashes of the resources of this server that it may bring references to.
+    pub targets: Vec<i64>,
 }
 
 impl fmt::Debug for Edit {

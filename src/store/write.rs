@@ -32,6 +32,7 @@ use crate::store::prepare::patched;
 use crate::store::prepare::prepare;
 use crate::store::rows::Row;
 use crate::store::statements;
+use crate::store::targets;
 use crate::store::unit::Applied;
 use crate::store::unit::Criteria;
 use crate::store::unit::Effect;
@@ -65,9 +66,10 @@ pub async fn apply(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Re
                 .map(|replies| with_undecided(replies, units)),
         };
     }
-    let needs_state = units
-        .iter()
-        .any(|unit| unit.document.is_some() || unit.criteria().next().is_some() || unit.hashes(&registry).next().is_some());
+    let needs_state = store.checks_targets
+        || units
+            .iter()
+            .any(|unit| unit.document.is_some() || unit.criteria().next().is_some() || unit.hashes(&registry).next().is_some());
     let mut written = Written::new(registry);
     if !needs_state {
         let mut replies = written.units(store, &Known::default(), units);
@@ -364,6 +366,9 @@ fn decide_unit<'u>(
         }
     }
     let mut touched = Touched::default();
+    touched
+        .read
+        .extend(targets::check(store, registry, known, unit, &decisions, &prepared)?);
     for decision in &decisions {
         let rows = if decision.changes() {
             &mut touched.changed

@@ -11,6 +11,15 @@ use serde_json::json;
 
 const REFERTO: &str = include_str!("../fixtures/ministry/referto.json");
 
+/// The same with an encounter, which is then its last entry.
+pub fn referto_with_encounter(prefix: &str) -> Value {
+    let mut bundle = referto(prefix);
+    let encounter = json!({"resourceType": "Encounter", "status": "finished", "class": {"code": "AMB"}});
+    let entries = bundle["entry"].as_array_mut().unwrap();
+    entries.push(json!({"resource": encounter, "request": {"method": "POST", "url": "Encounter"}}));
+    bundle
+}
+
 /// The document with identifiers under this prefix (`~`) and fresh random ids (`$0` to `$6`), as each sending of it has.
 pub fn referto(prefix: &str) -> Value {
     let mut text = REFERTO.replace('~', prefix);

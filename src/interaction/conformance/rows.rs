@@ -81,10 +81,15 @@ pub const REST: &[Row] = &[
     yes("conditional read", "`If-None-Match`, `If-Modified-Since`", "conditional"),
     yes("Prefer: return=", "minimal, representation, OperationOutcome", "negotiation"),
     yes("Prefer: handling=", "strict (the default), lenient", "negotiation"),
-    partly(
-        "integrity of references",
-        "on delete: 409, or a cascade; a write may refer to what is not here",
+    yes(
+        "integrity of references: on delete",
+        "409, or a cascade; `integrity.on_delete`",
         "delete",
+    ),
+    yes(
+        "integrity of references: on write",
+        "422 where `integrity.on_write` says so",
+        "references_on_write",
     ),
     yes("X-Provenance", "stored in the transaction of the write", "provenance"),
     yes(
@@ -125,14 +130,14 @@ pub const SEARCH: &[Row] = &[
         "search_terminology",
     ),
     yes(
-        ":of-type",
-        "GET /Patient?identifier:of-type=http://terminology.hl7.org/CodeSystem/v2-0203%7CMR%7C1",
-        "search_tokens",
-    ),
-    yes(
         ":above, :below of references",
         "GET /Encounter?location:below=Location/1",
         "search_hierarchy",
+    ),
+    yes(
+        ":of-type",
+        "GET /Patient?identifier:of-type=http://terminology.hl7.org/CodeSystem/v2-0203%7CMR%7C1",
+        "search_tokens",
     ),
     yes(":text of tokens", "GET /Observation?code:text=emoglobina", "search_tokens"),
     yes(":identifier", "GET /Observation?subject:identifier=1", "search_tokens"),
