@@ -37,6 +37,7 @@ const OLDER: i64 = 3;
 /// Takes away what the later migrations add, so that a database with data becomes one of the older schema.
 const UNDO: &str = "
 drop table vocabulary;
+drop table contained_string, contained_date, contained_quantity, contained_position, contained;
 drop table text_index;
 drop table search_parameter, search_generation;
 drop function present_without;

@@ -35,6 +35,15 @@ pub fn self_hash(type_name: &str, id: &str) -> i64 {
     hasher.digest() as i64
 }
 
+/// The hash under which a contained resource is referenced within its container, which has this hash.
+pub fn contained_hash(container: i64, id: &str) -> i64 {
+    let mut hasher = Xxh3::new();
+    hasher.update(&container.to_le_bytes());
+    hasher.update(b"#");
+    hasher.update(id.as_bytes());
+    hasher.digest() as i64
+}
+
 /// The key of a person in the registry of assistance (RDA), which names nobody by itself. Without a system an identifier is a codice fiscale;
 /// its case does not matter. The same hash is a term of the Patient's row.
 pub fn assistance_key(system: &str, value: &str) -> i64 {

@@ -250,6 +250,7 @@ impl Planner<'_> {
             return Err(Outcome::invalid("The id of the resource is not the id of the url").at("resource.id"));
         }
         write::check_whole(resource).map_err(|e| e.at("resource"))?;
+        write::check_contained(resource).map_err(|e| e.at("resource.contained"))?;
         let content = match metadata::without_rule(resource)? {
             Some(text) => self.content(type_number, parse_json(text.as_bytes())?.root())?,
             None => self.content(type_number, resource)?,

@@ -12,6 +12,7 @@ use crate::outcome::Category;
 use crate::outcome::Issue;
 use crate::outcome::Outcome;
 use crate::outcome::Severity;
+use crate::search::index::contained::CONTAINED_MAX;
 use crate::store::unit::Applied;
 use crate::store::unit::Content;
 use crate::store::unit::Effect;
@@ -141,6 +142,7 @@ fn parameter_resource(parameters: Value<'_>) -> Option<Value<'_>> {
 pub fn check(service: &Service, type_name: &str, resource: Value<'_>) -> Result<Vec<Issue>, Outcome> {
     check_type(type_name, resource)?;
     check_whole(resource)?;
+    check_contained(resource)?;
     let issues = service.validator.validate(resource);
     if issues.iter().any(|issue| issue.severity == Severity::Error) {
         return Err(Outcome::unprocessable(issues));
@@ -160,6 +162,18 @@ pub fn check_whole(resource: Value<'_>) -> Result<(), Outcome> {
     if tags.is_some_and(|tags| tags.items().any(is_part)) {
         let text = "The resource is marked SUBSETTED: it is a part of one, and would overwrite the whole";
         return Err(Outcome::new(Category::Unprocessable, "business-rule", text).at("meta.tag"));
+    }
+    Ok(())
+}
+
+/// Errors: 422 for more contained resources than are indexed.
+pub fn check_contained(resource: Value<'_>) -> Result<(), Outcome> {
+    let count = resource
+        .get("contained")
+        .map_or(0, |list| list.items().take(CONTAINED_MAX + 1).count());
+    if count > CONTAINED_MAX {
+        let text = format!("A resource contains at most {CONTAINED_MAX} others: store them on their own, and refer to them");
+        return Err(Outcome::new(Category::Unprocessable, "too-costly", text).at("contained"));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use crate::search::index::UnitEntry;
 use crate::search::index::Word;
 use crate::search::parameters::Registry;
 use crate::search::units::Measure;
+use crate::store::contained::ContainedColumns;
 use crate::store::rows::Row;
 use crate::store::unit::Change;
 use crate::store::unit::Prepared;
@@ -55,6 +56,8 @@ pub struct Columns {
     pub words: Vec<Word>,
     /// Texts, with the place of their resource in the columns.
     pub texts: Vec<(usize, Texts)>,
+    /// What the resources contain; most contain nothing.
+    pub contained: Option<Box<ContainedColumns>>,
     pub inserts: usize,
 }
 
@@ -177,9 +180,10 @@ impl Columns {
         };
         self.dictionary.push(*dictionary);
         self.body.push(body.clone());
-        self.push_entry(place, entry);
+        self.push_entry(place, &entry.of_resource(hash));
     }
 
+    /// The entry is [`IndexEntry::of_resource`].
     pub fn push_entry(&mut self, place: usize, entry: &IndexEntry) {
         self.present.push(entry.present);
         self.date_low.push(entry.date.map(|d| d.low));
@@ -204,26 +208,45 @@ impl Columns {
         for position in &entry.positions {
             self.positions.add(place, 0, *position);
         }
-        for unit in &entry.units {
+        self.push_units(&entry.units);
+        if !entry.contained.is_empty() {
+            let container = self.self_hash[place];
+            let mut contained = self.contained.take().unwrap_or_default();
+            for entry in &entry.contained {
+                contained.push(place, container, entry);
+            }
+            let (mut words, units) = contained.take_shared();
+            self.words.append(&mut words);
+            self.push_units(&units);
+            self.contained = Some(contained);
+        }
+    }
+
+    fn push_units(&mut self, units: &[UnitEntry]) {
+        for unit in units {
             if !self.units.iter().any(|known| known.hash == unit.hash) {
                 self.units.push(unit.clone());
             }
         }
     }
 
-    /// Binds the columns of the three side tables and of the units.
+    /// Binds the columns of the side tables and of the units.
     pub fn bind_sides<'q>(&self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
-        let (dates, quantities, positions) = (&self.dates.values, &self.quantities.values, &self.positions.values);
-        let measures: Vec<Option<Measure>> = self.units.iter().map(|u| Measure::of(&u.system, &u.code)).collect();
+        self.bind_positions(&self.rid, self.bind_units(self.bind_values(&self.rid, query)))
+    }
+
+    /// Binds strings, dates and quantities, of rows with these ids.
+    pub fn bind_values<'q>(&self, rids: &[i64], query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+        let (dates, quantities) = (&self.dates.values, &self.quantities.values);
         query
-            .bind(self.strings.rids(self))
+            .bind(self.strings.rids(rids))
             .bind(self.strings.key.clone())
             .bind(self.strings.values.clone())
-            .bind(self.dates.rids(self))
+            .bind(self.dates.rids(rids))
             .bind(self.dates.key.clone())
             .bind(dates.iter().map(|d| d.0).collect::<Vec<_>>())
             .bind(dates.iter().map(|d| d.1).collect::<Vec<_>>())
-            .bind(self.quantities.rids(self))
+            .bind(self.quantities.rids(rids))
             .bind(self.quantities.key.clone())
             .bind(quantities.iter().map(|q| q.unit).collect::<Vec<_>>())
             .bind(quantities.iter().map(|q| q.code).collect::<Vec<_>>())
@@ -231,12 +254,22 @@ impl Columns {
             .bind(quantities.iter().map(|q| q.high).collect::<Vec<_>>())
             .bind(quantities.iter().map(|q| q.joint.map(|joint| joint.1)).collect::<Vec<_>>())
             .bind(quantities.iter().map(|q| q.joint.map(|joint| joint.0)).collect::<Vec<_>>())
+    }
+
+    fn bind_units<'q>(&self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+        let measures: Vec<Option<Measure>> = self.units.iter().map(|u| Measure::of(&u.system, &u.code)).collect();
+        query
             .bind(self.units.iter().map(|u| u.hash).collect::<Vec<_>>())
             .bind(self.units.iter().map(|u| u.code.clone()).collect::<Vec<_>>())
             .bind(measures.iter().map(|m| m.as_ref().map(|m| m.dimension.clone())).collect::<Vec<_>>())
             .bind(measures.iter().map(|m| m.as_ref().map(Measure::factor)).collect::<Vec<_>>())
             .bind(measures.iter().map(|m| m.as_ref().map(Measure::shift)).collect::<Vec<_>>())
-            .bind(self.positions.rids(self))
+    }
+
+    pub fn bind_positions<'q>(&self, rids: &[i64], query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+        let positions = &self.positions.values;
+        query
+            .bind(self.positions.rids(rids))
             .bind(positions.iter().map(|p| p.0).collect::<Vec<_>>())
             .bind(positions.iter().map(|p| p.1).collect::<Vec<_>>())
     }
@@ -305,7 +338,7 @@ impl<T> Side<T> {
         self.values.push(value);
     }
 
-    fn rids(&self, columns: &Columns) -> Vec<i64> {
-        self.of.iter().map(|place| columns.rid[*place]).collect()
+    fn rids(&self, rids: &[i64]) -> Vec<i64> {
+        self.of.iter().map(|place| rids[*place]).collect()
     }
 }

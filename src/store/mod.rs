@@ -6,6 +6,7 @@ pub mod bodies;
 pub mod cluster;
 pub mod columns;
 pub mod compartment;
+pub mod contained;
 pub mod decide;
 pub mod document;
 pub mod document_rows;

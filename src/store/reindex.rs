@@ -1,10 +1,11 @@
 //! Builds index entries anew from the stored bodies, without touching versions.
 
+use crate::fhir::identity::self_hash;
 use crate::fhir::json::Document;
 use crate::outcome::Outcome;
 use crate::search::index::INDEX_VERSION;
 use crate::search::index::IndexEntry;
-use crate::search::index::index;
+use crate::search::index::contained::index_whole;
 use crate::search::parameters::Registry;
 use crate::store::Store;
 use crate::store::database_error;
@@ -12,6 +13,7 @@ use crate::store::rows;
 use crate::store::rows::Row;
 use crate::store::search_parameter;
 use crate::store::statements;
+use crate::store::statements::Entry;
 use sqlx::PgConnection;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -132,20 +134,28 @@ pub(super) async fn lock(store: &Store, conn: &mut PgConnection, rids: &[i64]) -
     rows::fetch(&store.bodies, conn, query).await
 }
 
-fn entries(store: &Store, registry: &Registry, rows: &[Indexed]) -> Result<Vec<(i64, IndexEntry)>, Outcome> {
+fn entries(store: &Store, registry: &Registry, rows: &[Indexed]) -> Result<Vec<Entry>, Outcome> {
     let mut entries = Vec::with_capacity(rows.len());
     for Indexed { row, .. } in rows {
-        entries.extend(entry(store, registry, row)?.map(|entry| (row.rid, entry)));
+        entries.extend(entry(store, registry, row)?.map(|entry| Entry {
+            rid: row.rid,
+            self_hash: hash_of(registry, row),
+            entry,
+        }));
     }
     Ok(entries)
 }
 
+fn hash_of(registry: &Registry, row: &Row) -> i64 {
+    self_hash(registry.name_of(row.type_number), &row.id)
+}
+
 /// Those whose index says something else than what is there. Parameters of one's own have a term of each resource that they have a value of, so
 /// terms tell what they add or leave behind in the other tables too.
-pub(super) fn changed(store: &Store, registry: &Registry, rows: &[Indexed]) -> Result<Vec<(i64, IndexEntry)>, Outcome> {
+pub(super) fn changed(store: &Store, registry: &Registry, rows: &[Indexed]) -> Result<Vec<Entry>, Outcome> {
     let mut entries = entries(store, registry, rows)?;
     let held: HashMap<i64, &Indexed> = rows.iter().map(|indexed| (indexed.row.rid, indexed)).collect();
-    entries.retain(|(rid, entry)| {
+    entries.retain(|Entry { rid, entry, .. }| {
         held.get(rid)
             .is_none_or(|held| held.terms != entry.terms || held.present != entry.present)
     });
@@ -184,7 +194,10 @@ pub async fn batch_superseded(store: &Store, after: Place) -> Result<Option<(Pla
         for row in &rows {
             // Nothing is left of a deleted resource, and what is not indexed is not found.
             let entry = if row.body.is_empty() { None } else { entry(store, &registry, row)? };
-            entries.push((row.rid, row.version, entry.unwrap_or_default()));
+            let mut entry = entry.unwrap_or_default();
+            // What it contained is not searched any more.
+            entry.contained.clear();
+            entries.push((row.rid, row.version, entry));
         }
         let replaced = statements::replace_history_index(&store.vocabulary, &store.units, &mut tx, &entries).await;
         let units = replaced.map_err(database_error)?;
@@ -201,5 +214,6 @@ fn entry(store: &Store, registry: &Registry, row: &Row) -> Result<Option<IndexEn
     };
     let json = row.to_json(registry, &store.bodies)?;
     let document = Document::parse_str(&json).map_err(|e| Outcome::internal(format!("a stored body does not parse: {e}")))?;
-    Ok(Some(index(parameters, document.root())))
+    let entry = index_whole(registry, parameters, document.root());
+    Ok(Some(entry.of_resource(hash_of(registry, row)).into_owned()))
 }

@@ -4,6 +4,7 @@ use crate::policy::State;
 use crate::search::index::IndexEntry;
 use crate::store::columns::Columns;
 use crate::store::columns::KnownUnits;
+use crate::store::contained;
 use crate::store::unit::Change;
 use crate::store::vocabulary::Vocabulary;
 use crate::store::vocabulary::learn;
@@ -11,6 +12,9 @@ use chrono::DateTime;
 use chrono::Utc;
 use sqlx::PgConnection;
 use sqlx::PgPool;
+use sqlx::Postgres;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 use std::sync::LazyLock;
 
 /// Moves the versions that are superseded to history, with all that searches look at.
@@ -20,6 +24,7 @@ with gone_strings as (delete from string_index where rid = any($1) returning rid
      gone_quantities as (delete from quantity_index where rid = any($1) returning rid, key, unit, code, low, high, system, joint),
      gone_positions as (delete from position where rid = any($1) returning rid, at),
      gone_texts as (delete from text_index where rid = any($1)),
+     gone_contained as (delete from contained where container = any($1)),
      kept_strings as (
     insert into string_history (rid, version, key, value)
     select rid, (select r.version from resource r where r.rid = gone.rid), key, value from gone_strings gone
@@ -42,17 +47,43 @@ select rid, updated, version, type,
 from resource r
 where rid = any($1)";
 
-/// Side rows of the rows that are written, from the arguments of [`Columns::bind_sides`].
-const SIDES: &str = "strings as (
-    insert into string_index (rid, key, value) select * from unnest($1::bigint[], $2::int[], $3::text[])
-), dates as (
-    insert into date_index (rid, key, low, high) select * from unnest($4::bigint[], $5::int[], $6::bigint[], $7::bigint[])
-), quantities as (
-    insert into quantity_index (rid, key, unit, code, low, high, system, joint)
-    select * from unnest($8::bigint[], $9::int[], $10::bigint[], $11::bigint[], $12::float8[], $13::float8[], $14::int[], $15::bigint[])
-), positions as (
-    insert into position (rid, at) select rid, point(x, y) from unnest($21::bigint[], $22::float8[], $23::float8[]) p (rid, x, y)
-)";
+/// Side rows of the rows that are written, from the arguments of [`Columns::bind_values`] and [`Columns::bind_positions`], which begin with these.
+pub fn sides([strings, dates, quantities, positions]: &[&str; 4], values: usize, places: usize) -> String {
+    let arg = |offset: usize| format!("${}", values + offset);
+    let place = |offset: usize| format!("${}", places + offset);
+    format!(
+        "of_{strings} as (
+    insert into {strings} (rid, key, value) select * from unnest({}::bigint[], {}::int[], {}::text[])
+), of_{dates} as (
+    insert into {dates} (rid, key, low, high) select * from unnest({}::bigint[], {}::int[], {}::bigint[], {}::bigint[])
+), of_{quantities} as (
+    insert into {quantities} (rid, key, unit, code, low, high, system, joint)
+    select * from unnest({}::bigint[], {}::int[], {}::bigint[], {}::bigint[], {}::float8[], {}::float8[], {}::int[], {}::bigint[])
+), of_{positions} as (
+    insert into {positions} (rid, at) select rid, point(x, y) from unnest({}::bigint[], {}::float8[], {}::float8[]) p (rid, x, y)
+)",
+        arg(0),
+        arg(1),
+        arg(2),
+        arg(3),
+        arg(4),
+        arg(5),
+        arg(6),
+        arg(7),
+        arg(8),
+        arg(9),
+        arg(10),
+        arg(11),
+        arg(12),
+        arg(13),
+        arg(14),
+        place(0),
+        place(1),
+        place(2)
+    )
+}
+
+static SIDES: LazyLock<String> = LazyLock::new(|| sides(&["string_index", "date_index", "quantity_index", "position"], 1, 21));
 
 /// What strings and units there are, from the same arguments: each once.
 const WORDS: &str = "string_values as (
@@ -68,7 +99,8 @@ const WORDS: &str = "string_values as (
 /// Writes rows, side rows and change rows. `input` is in the order of the operations, and so are the change rows. The transaction gets its
 /// id before it takes a seq: the sequencer relies on that (docs/adr/0002-feed.md). It fails when the search parameters are of another generation
 /// than the batch; the lock on their table, taken before it is read and held to the commit, keeps them as they are.
-static WRITE: LazyLock<String> = LazyLock::new(|| {
+fn write_text(rest: &str) -> String {
+    let sides = &*SIDES;
     format!(
         "
 with input as (
@@ -88,7 +120,7 @@ with input as (
         dictionary = i.dictionary, reference_terms = i.reference_terms, terms = ($41::bigint[])[i.term_first:i.term_last], body = i.body
     from input i
     where not i.is_new and r.rid = i.rid
-), {SIDES}, {WORDS}
+), {sides}, {rest}
 insert into change (rid, updated, version, type, operation)
 select rid, $40, version, type, operation
 from input
@@ -96,17 +128,35 @@ cross join (select pg_current_xact_id() as xid, 1 / (generation = $42)::int as i
 where x.xid is not null and x.is_current = 1
 order by place"
     )
-});
+}
+
+static WRITE: LazyLock<String> = LazyLock::new(|| write_text(WORDS));
+
+/// The first argument of contained resources in a statement that writes rows, and in one that writes their index.
+const CONTAINED_OF_ROWS: usize = 43;
+const CONTAINED_OF_INDEX: usize = 24;
+
+/// The same with contained resources, whose arguments begin with this one: their strings are among those that there are.
+fn words_and_contained(first: usize) -> String {
+    let strings = contained::strings(first);
+    let words = WORDS.replace("unnest($3::text[])", &format!("unnest($3::text[] || ${strings}::text[])"));
+    format!("{words}, {}", contained::write(first))
+}
+
+static WRITE_WITH_CONTAINED: LazyLock<String> = LazyLock::new(|| write_text(&words_and_contained(CONTAINED_OF_ROWS)));
 
 /// The division by zero of `WRITE`: the batch was indexed by parameters that are no longer those of the repository. Nothing is written.
 pub const STALE: &str = "22012";
 
 /// The same when nothing is updated: most batches, and Postgres need not plan the update.
-static WRITE_NEW: LazyLock<String> = LazyLock::new(|| {
-    let (before, rest) = WRITE.split_once("updated as (").expect("stands above");
-    let (_, after) = rest.split_once("), strings").expect("stands above");
-    format!("{before}strings{after}")
-});
+fn without_update(text: &str) -> String {
+    let (before, rest) = text.split_once("updated as (").expect("stands above");
+    let (_, after) = rest.split_once("), of_string_index").expect("stands above");
+    format!("{before}of_string_index{after}")
+}
+
+static WRITE_NEW: LazyLock<String> = LazyLock::new(|| without_update(&WRITE));
+static WRITE_NEW_WITH_CONTAINED: LazyLock<String> = LazyLock::new(|| without_update(&WRITE_WITH_CONTAINED));
 
 /// Writes the batch. Errors: the database's, and then the caller rolls back.
 pub async fn write(conn: &mut PgConnection, columns: &Columns, generation: i64, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
@@ -114,8 +164,13 @@ pub async fn write(conn: &mut PgConnection, columns: &Columns, generation: i64, 
     if !changed.is_empty() {
         sqlx::query(SUPERSEDE).bind(&changed).bind(now).execute(&mut *conn).await?;
     }
-    let text = if changed.is_empty() { &WRITE_NEW } else { &WRITE };
-    columns
+    let text = match (changed.is_empty(), &columns.contained) {
+        (true, None) => &WRITE_NEW,
+        (false, None) => &WRITE,
+        (true, Some(_)) => &WRITE_NEW_WITH_CONTAINED,
+        (false, Some(_)) => &WRITE_WITH_CONTAINED,
+    };
+    let query = columns
         .bind_sides(sqlx::query(sqlx::AssertSqlSafe(text.as_str())))
         .bind(&columns.rid)
         .bind(&columns.self_hash)
@@ -135,10 +190,16 @@ pub async fn write(conn: &mut PgConnection, columns: &Columns, generation: i64, 
         .bind(&columns.operation)
         .bind(now)
         .bind(&columns.terms)
-        .bind(generation)
-        .execute(&mut *conn)
-        .await?;
+        .bind(generation);
+    with_contained(columns, query).execute(&mut *conn).await?;
     write_texts(conn, columns).await
+}
+
+fn with_contained<'q>(columns: &Columns, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+    match &columns.contained {
+        Some(contained) => contained.bind(&columns.rid, query),
+        None => query,
+    }
 }
 
 /// Most resources have no text of their own: then this is no statement.
@@ -189,17 +250,25 @@ pub async fn set_state(conn: &mut PgConnection, rids: &[i64], from: State, to: S
     Ok(done.rows_affected())
 }
 
+/// What the index is to hold of a row.
+pub struct Entry {
+    pub rid: i64,
+    pub self_hash: i64,
+    /// [`IndexEntry::of_resource`]
+    pub entry: IndexEntry,
+}
+
 /// Replaces the index entries of rows whose content stays. Returns the units to learn when it is committed.
 pub async fn replace_index(
     vocabulary: &Vocabulary,
     units: &KnownUnits,
     conn: &mut PgConnection,
-    entries: &[(i64, IndexEntry)],
+    entries: &[Entry],
 ) -> Result<Vec<i64>, sqlx::Error> {
     let mut columns = Columns::default();
-    for (rid, entry) in entries {
-        let place = columns.rid.len();
+    for (place, Entry { rid, self_hash, entry }) in entries.iter().enumerate() {
         columns.rid.push(*rid);
+        columns.self_hash.push(*self_hash);
         columns.push_entry(place, entry);
     }
     learn(vocabulary, conn, &columns.words).await?;
@@ -222,8 +291,12 @@ pub async fn replace_index(
     .bind(&columns.terms)
     .execute(&mut *conn)
     .await?;
-    let query = sqlx::query(sqlx::AssertSqlSafe(INSERT_SIDES.as_str()));
-    columns.bind_sides(query).execute(&mut *conn).await?;
+    let text = match &columns.contained {
+        None => &INSERT_SIDES,
+        Some(_) => &INSERT_SIDES_WITH_CONTAINED,
+    };
+    let query = columns.bind_sides(sqlx::query(sqlx::AssertSqlSafe(text.as_str())));
+    with_contained(&columns, query).execute(&mut *conn).await?;
     write_texts(conn, &columns).await?;
     Ok(new_units)
 }
@@ -299,7 +372,9 @@ static INSERT_HISTORY_SIDES: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-static INSERT_SIDES: LazyLock<String> = LazyLock::new(|| format!("with {SIDES}, {WORDS} select 1"));
+static INSERT_SIDES: LazyLock<String> = LazyLock::new(|| format!("with {}, {WORDS} select 1", *SIDES));
+static INSERT_SIDES_WITH_CONTAINED: LazyLock<String> =
+    LazyLock::new(|| format!("with {}, {} select 1", *SIDES, words_and_contained(CONTAINED_OF_INDEX)));
 
 const REPLACE_HISTORY_INDEX: &str = "
 with old as (select * from unnest($1::bigint[], $2::int[]) old (rid, version)),
@@ -312,6 +387,7 @@ const REPLACE_INDEX: &str = "
 with gone_strings as (delete from string_index where rid = any($1)),
      gone_dates as (delete from date_index where rid = any($1)),
      gone_texts as (delete from text_index where rid = any($1)),
+     gone_contained as (delete from contained where container = any($1)),
      gone_positions as (delete from position where rid = any($1))
 delete from quantity_index where rid = any($1)";
 

@@ -13,7 +13,7 @@ use crate::fhir::resource::kept_text;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
 use crate::search::index::IndexEntry;
-use crate::search::index::index;
+use crate::search::index::contained::index_whole;
 use crate::search::parameters::Registry;
 use crate::store::bodies::Bodies;
 use crate::store::document::DocumentAction;
@@ -82,7 +82,7 @@ impl Prepared {
     pub fn new(registry: &Registry, bodies: &Bodies, type_number: i16, resource: Value<'_>) -> Prepared {
         let parameters = registry.of(registry.name_of(type_number)).expect("the type was looked up before");
         let kept = kept_text(resource);
-        let entry = index(parameters, resource);
+        let entry = index_whole(registry, parameters, resource);
         let (dictionary, body) = bodies.compress(type_number, &kept);
         Prepared {
             type_number,
@@ -119,7 +119,7 @@ impl Prepared {
             .of(registry.name_of(self.type_number))
             .expect("the type was looked up before");
         Ok(Some(Prepared {
-            entry: index(parameters, document.root()),
+            entry: index_whole(registry, parameters, document.root()),
             generation: registry.generation(),
             ..self.clone()
         }))

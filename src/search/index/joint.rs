@@ -66,7 +66,7 @@ impl Indexer<'_> {
 
     /// All terms of the values at a place, in all their forms.
     fn terms_at(&self, place: &Place, element: Value<'_>) -> Vec<i64> {
-        let mut indexer = Indexer::new(self.parameters);
+        let mut indexer = Indexer::new(self.parameters, self.locals);
         indexer.is_joining = true;
         indexer.walk(&place.walk, place.element, element);
         indexer.tokens.append(&mut indexer.references);

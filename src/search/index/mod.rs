@@ -3,6 +3,7 @@
 //! Terms of references come first in [`IndexEntry::terms`], because `_has`, `_include` and chains read them back:
 //! a reference term is `salt # target`, and `#` (XOR) undoes itself. Spec: <https://hl7.org/fhir/R4/search.html>.
 
+pub mod contained;
 pub mod custom;
 pub mod joint;
 pub mod order;
@@ -15,6 +16,8 @@ use crate::fhir::identity::self_hash;
 use crate::fhir::json::Value;
 use crate::search::datatype::Datatype;
 use crate::search::full_text::Texts;
+use crate::search::index::contained::ContainedEntry;
+use crate::search::index::contained::Locals;
 use crate::search::index::range::Unit;
 use crate::search::index::range::number;
 use crate::search::index::range::period;
@@ -30,7 +33,7 @@ use crate::search::term::type_term;
 use std::borrow::Cow;
 
 /// Raised when terms are made otherwise than before: an index of another version needs `eds reindex`.
-pub const INDEX_VERSION: i32 = 5;
+pub const INDEX_VERSION: i32 = 6;
 
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct IndexEntry {
@@ -55,6 +58,9 @@ pub struct IndexEntry {
     pub texts: Texts,
     /// What the vocabulary must have before the resource is found.
     pub words: Vec<Word>,
+    /// Salt and id of each reference to what is contained ([`IndexEntry::of_resource`]).
+    pub links: Vec<(i64, String)>,
+    pub contained: Vec<ContainedEntry>,
 }
 
 /// A term that the vocabulary tells the meaning of (`migrations/0009_vocabulary.sql`).
@@ -87,57 +93,25 @@ pub struct UnitEntry {
     pub code: String,
 }
 
-/// Finds everything that the index holds of a resource.
+/// Finds everything that the index holds of a resource, without what it contains.
 pub fn index(parameters: &TypeParameters, resource: Value<'_>) -> IndexEntry {
-    let mut indexer = Indexer::new(parameters);
-    indexer.tokens.push(type_term(parameters.number));
+    let locals = Locals::of(resource);
+    let mut indexer = Indexer::new(parameters, &locals);
     indexer.walk(&parameters.walk, 0, resource);
     indexer.read_custom(resource);
     if parameters.name == "Patient" {
         indexer.tokens.extend(assistance_keys(resource));
     }
-    indexer.put_false_for_absent();
-    let Indexer {
-        mut entry,
-        mut references,
-        mut subjects,
-        mut tokens,
-        codes,
-        concept,
-        ..
-    } = indexer;
-    subjects.sort_unstable();
-    subjects.dedup();
-    references.retain(|reference| !subjects.contains(reference));
-    references.sort_unstable();
-    references.dedup();
-    let led = usize::from(subjects.len() < 2);
-    tokens.extend(codes.iter().skip(led).map(|code| further_code(*code)));
-    tokens.extend(subjects.iter().skip(1).map(|patient| further_code(*patient)));
-    subjects.append(&mut references);
-    let mut references = subjects;
-    // A code of nothing is one too: what has none is about the same.
-    let concept = concept.unwrap_or_else(|| further_code(type_term(parameters.number)));
-    if parameters.lead != 0 {
-        tokens.push(concept);
-    }
-    tokens.sort_unstable();
-    tokens.dedup();
-    let lead = codes.first().copied().unwrap_or(type_term(parameters.number));
-    let place = tokens.iter().position(|term| *term == lead).unwrap_or(0);
-    tokens.swap(0, place);
-    if let Some(place) = tokens.iter().position(|term| *term == concept).filter(|_| parameters.lead != 0) {
-        tokens.swap(1, place);
-    }
-    entry.reference_terms = i16::try_from(references.len()).unwrap_or(i16::MAX);
-    references.extend(tokens);
-    entry.terms = references;
+    let mut entry = indexer.entry();
     entry.texts = Texts::of(resource, parameters.full_text);
-    entry.strings.sort_unstable();
-    entry.strings.dedup();
-    entry.words.sort_unstable();
-    entry.words.dedup();
     entry
+}
+
+/// The same of a contained resource, by the standard parameters alone: those of one's own come and go by the types of containers.
+fn index_contained(parameters: &TypeParameters, resource: Value<'_>, locals: &Locals) -> IndexEntry {
+    let mut indexer = Indexer::new(parameters, locals);
+    indexer.walk(&parameters.walk, 0, resource);
+    indexer.entry()
 }
 
 /// Not for search: the router finds a patient's entry in the registry of assistance by these, and the registry its patients.
@@ -148,6 +122,8 @@ fn assistance_keys(patient: Value<'_>) -> impl Iterator<Item = i64> {
 
 struct Indexer<'p> {
     parameters: &'p TypeParameters,
+    /// What `#id` may lead to.
+    locals: &'p Locals,
     entry: IndexEntry,
     references: Vec<i64>,
     /// Those of them that are to the patient.
@@ -162,9 +138,10 @@ struct Indexer<'p> {
 }
 
 impl<'p> Indexer<'p> {
-    fn new(parameters: &'p TypeParameters) -> Indexer<'p> {
+    fn new(parameters: &'p TypeParameters, locals: &'p Locals) -> Indexer<'p> {
         Indexer {
             parameters,
+            locals,
             entry: IndexEntry::default(),
             references: Vec::new(),
             subjects: Vec::new(),
@@ -173,6 +150,55 @@ impl<'p> Indexer<'p> {
             concept: None,
             is_joining: false,
         }
+    }
+
+    /// What was found, each value once and each term at its place.
+    fn entry(mut self) -> IndexEntry {
+        self.tokens.push(type_term(self.parameters.number));
+        self.put_false_for_absent();
+        let Indexer {
+            parameters,
+            mut entry,
+            mut references,
+            mut subjects,
+            mut tokens,
+            codes,
+            concept,
+            ..
+        } = self;
+        subjects.sort_unstable();
+        subjects.dedup();
+        references.retain(|reference| !subjects.contains(reference));
+        references.sort_unstable();
+        references.dedup();
+        let led = usize::from(subjects.len() < 2);
+        tokens.extend(codes.iter().skip(led).map(|code| further_code(*code)));
+        tokens.extend(subjects.iter().skip(1).map(|patient| further_code(*patient)));
+        subjects.append(&mut references);
+        let mut references = subjects;
+        // A code of nothing is one too: what has none is about the same.
+        let concept = concept.unwrap_or_else(|| further_code(type_term(parameters.number)));
+        if parameters.lead != 0 {
+            tokens.push(concept);
+        }
+        tokens.sort_unstable();
+        tokens.dedup();
+        let lead = codes.first().copied().unwrap_or(type_term(parameters.number));
+        let place = tokens.iter().position(|term| *term == lead).unwrap_or(0);
+        tokens.swap(0, place);
+        if let Some(place) = tokens.iter().position(|term| *term == concept).filter(|_| parameters.lead != 0) {
+            tokens.swap(1, place);
+        }
+        entry.reference_terms = i16::try_from(references.len()).unwrap_or(i16::MAX);
+        references.extend(tokens);
+        entry.terms = references;
+        entry.strings.sort_unstable();
+        entry.strings.dedup();
+        entry.words.sort_unstable();
+        entry.words.dedup();
+        entry.links.sort_unstable();
+        entry.links.dedup();
+        entry
     }
 
     fn walk(&mut self, walk: &Walk, node: usize, value: Value<'_>) {

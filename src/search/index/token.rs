@@ -165,7 +165,8 @@ impl Indexer<'_> {
     pub(super) fn put_reference(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
         let reference = value.get_str("reference");
         let is_wanted = is_wanted(extract, value);
-        let mut found = None;
+        let link = reference.as_deref().and_then(|reference| reference.strip_prefix('#'));
+        let mut found = link.and_then(|id| self.put_link(extract, id));
         if let Some(reference) = reference.filter(|r| !r.starts_with('#') && is_wanted) {
             let target = match local_reference(own_reference(&reference, &self.parameters.base)) {
                 Some(local) => self_hash(local.type_name, local.id),
