@@ -282,15 +282,15 @@ fn nothing_is_left_to_do_and_every_module_says_what_it_is() {
 #[test]
 fn every_alias_of_a_resource_in_compiled_sql_is_opened_with_a_policy() {
     // Invariant I4: the compiler names the tables in one file, opens aliases of them in one place, and writes the predicate with each.
-    let named: Vec<_> = occurrences(r"from (resource|history)\b")
+    let named: Vec<_> = occurrences(r"from (resource|history|contained)\b")
         .into_iter()
         .filter(|(path, _)| path.starts_with("src/search/"))
         .collect();
     assert!(named.iter().all(|(path, _)| path == "src/search/compile/source.rs"), "{named:#?}");
-    // As they are; both tables, as of an instant; and the rows of a hash, which are looked for in either.
-    assert_eq!(named.len(), 4, "{named:#?}");
+    // As they are; both tables, as of an instant; what is contained; and the rows of a hash, which are looked for in either.
+    assert_eq!(named.len(), 5, "{named:#?}");
     for (pattern, lines) in [
-        (r"\b(NOW|VERSIONS)\b", 3),
+        (r"\b(NOW|VERSIONS|CONTAINED)\b", 6),
         (r"\bpush_source\(", 2),
         (r"\bpush_policy\(", 2),
         (r"\bresource_and\(None|fn filter\(|\.filter\(&alias", 3),

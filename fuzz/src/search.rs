@@ -4,6 +4,8 @@ use eds::fhir::definitions::definitions;
 use eds::policy::Policy;
 use eds::search::compile::Compiler;
 use eds::search::condition::Condition;
+use eds::search::contained::Asked;
+use eds::search::contained::spread;
 use eds::search::cursor::Place;
 use eds::search::page;
 use eds::search::page::PageRead;
@@ -50,11 +52,12 @@ pub fn run(data: &[u8]) {
             base: "http://localhost/fhir",
             now: chrono::DateTime::UNIX_EPOCH,
             is_past: false,
+            contained: Asked::default(),
         };
         match parser.query(type_name, &pairs) {
             Ok(mut query) => {
                 query.condition = looked_up(query.condition);
-                compile(&query);
+                spread(query).iter().for_each(compile);
             }
             Err(outcome) => assert!(matches!(outcome.status(), 400 | 404), "{outcome}"),
         }

@@ -52,6 +52,11 @@ const PARAMETERS: &[(&str, &str)] = &[
     ("_cursor", "Where a page begins: it stands in the links of the page before"),
     ("_format", "json or xml, or a media type: instead of Accept"),
     ("_pretty", "true: with line breaks"),
+    ("_contained", "true or both: also among contained resources; false"),
+    (
+        "_containedType",
+        "container (what contains a match) or contained (the match itself)",
+    ),
     ("_asOf", "An instant or a date: what was there then"),
     (
         "_explain",

@@ -35,7 +35,6 @@ pub const SYSTEM_INTERACTIONS: &[&str] = &["transaction", "batch", "history-syst
 const NOT_SUPPORTED: &[&str] = &[
     "_content unless the setting search.full_text is \"content\"",
     "functional lists ($current-...)",
-    "_contained",
 ];
 /// Search parameters that are no element of a resource: they stand in every search.
 pub const SEARCH_PARAMETERS: &[(&str, &str, &str)] = &[

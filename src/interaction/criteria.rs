@@ -10,6 +10,7 @@ use crate::interaction::Service;
 use crate::interaction::bounded_pairs;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
+use crate::search::contained::Asked;
 use crate::search::parse::Handling;
 use crate::search::parse::Parser;
 use crate::search::term::Token;
@@ -43,6 +44,7 @@ pub fn criteria_of(service: &Service, type_name: &str, pairs: &[(String, String)
         base: &service.limits.base_url,
         now: service.store.clock.now(),
         is_past: false,
+        contained: Asked::default(),
     };
     let condition = parser.criteria(type_name, pairs)?;
     // What they stand for may be another thing by the time that the criteria are decided under their locks.

@@ -67,6 +67,8 @@ pub enum Condition {
     Has(Vec<i64>, Box<Condition>),
     /// The same, to be asked of each row that is there.
     IsHeldBy(Vec<i64>, Box<Condition>),
+    /// Contains a resource for which the inner condition holds.
+    Contains(Box<Condition>),
 }
 
 /// What stands for terms that the database knows.
@@ -199,6 +201,16 @@ impl Condition {
             | Condition::Has(_, inner)
             | Condition::IsHeldBy(_, inner) => inner.looks_into_text(),
             _ => false,
+        }
+    }
+
+    /// The links of chains that are asked of the resource itself, not of what these lead to.
+    pub fn chains(&self) -> Vec<&Condition> {
+        match self {
+            Condition::All(conditions) | Condition::Any(conditions) => conditions.iter().flat_map(Condition::chains).collect(),
+            Condition::Not(inner) => inner.chains(),
+            Condition::Chain(..) | Condition::LeadsTo(..) => vec![self],
+            _ => Vec::new(),
         }
     }
 

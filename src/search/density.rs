@@ -200,6 +200,7 @@ impl Density {
             | Condition::StringPart(..)
             | Condition::LeadsTo(..)
             | Condition::IsHeldBy(..)
+            | Condition::Contains(_)
             | Condition::Missing(..) => f64::INFINITY,
         }
     }

@@ -3,6 +3,7 @@
 
 pub mod compile;
 pub mod condition;
+pub mod contained;
 pub mod cursor;
 pub mod custom;
 pub mod datatype;

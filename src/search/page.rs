@@ -8,10 +8,12 @@ use crate::search::compile::Compiler;
 use crate::search::compile::WIDE;
 use crate::search::compile::source::DATES;
 use crate::search::compile::source::QUANTITIES;
+use crate::search::compile::source::Reads;
 use crate::search::compile::source::STRINGS;
 use crate::search::compile::source::Side;
 use crate::search::condition::Condition;
 use crate::search::condition::Prefix;
+use crate::search::contained::Matches;
 use crate::search::cursor::Place;
 use crate::search::parse::Query;
 use crate::search::parse::Sort;
@@ -67,11 +69,11 @@ impl PageRead<'_> {
     }
 
     pub fn compiler(&self) -> Compiler {
-        Compiler::new(self.policy, self.query.as_of)
+        Compiler::new(self.policy, self.query.reads())
     }
 
     pub fn keys(&self, alias: &str) -> Vec<Key> {
-        self.sort().iter().map(|s| key(alias, s, self.query.as_of.is_some())).collect()
+        self.sort().iter().map(|s| key(alias, s, self.query.reads())).collect()
     }
 
     /// The statement for up to `limit` rows after the cursor, in order, as the planner sees fit. `columns` gives the select list for an alias.
@@ -220,6 +222,16 @@ impl PageRead<'_> {
     pub fn push_select(&self, sql: &mut Sql, alias: &str, columns: &impl Fn(&str) -> String, keys: &[Key]) {
         sql.push("select ").push(&columns(alias));
         sql.push(&format!(", {alias}.terms[1:{alias}.reference_terms] as reference_hashes"));
+        match self.query.matches {
+            Matches::Contained => {
+                sql.push(&format!(", {alias}.container_type, {alias}.container_id, {alias}.content"));
+            }
+            // Beside contained ones.
+            Matches::Resources if self.query.contained.answers_contained() => {
+                sql.push(", null::smallint as container_type, null::text as container_id, null::text as content");
+            }
+            _ => {}
+        }
         for (i, key) in keys.iter().enumerate() {
             sql.push(&format!(", {0} as sort{i}, ({0})::text as key{i}", key.expression));
         }
@@ -248,7 +260,8 @@ impl PageRead<'_> {
 
     /// The index that has instants in order is one of types first. The number is text, so that the planner sees what the index has.
     fn push_type(&self, sql: &mut Sql, alias: &str) {
-        if self.query.sort.first().is_some_and(|sort| sort.key == SortKey::LastUpdated) {
+        let is_of_type = self.query.matches != Matches::Containers;
+        if is_of_type && self.query.sort.first().is_some_and(|sort| sort.key == SortKey::LastUpdated) {
             sql.push(&format!(" and {alias}.type = {}", self.query.number));
         }
     }
@@ -344,13 +357,13 @@ pub struct Key {
     is_descending: bool,
 }
 
-fn key(alias: &str, sort: &Sort, is_as_of: bool) -> Key {
+fn key(alias: &str, sort: &Sort, reads: Reads) -> Key {
     let best = if sort.is_descending { "max" } else { "min" };
     let side = |side: Side, column: &str, keys: &[i32]| {
         let keys = keys.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
         format!(
             "(select {best}(s.{column}) from {} and s.key in ({keys}))",
-            side.of_alias(alias, is_as_of)
+            side.of_alias(alias, reads)
         )
     };
     let (expression, sql_type) = match &sort.key {

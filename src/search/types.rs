@@ -17,7 +17,7 @@ use crate::search::sql::Sql;
 
 /// The statement for up to `limit` matches of all queries, which have one order, after a place in it. There is at least one query.
 pub fn sql(policy: Policy, queries: &[Query], after: Option<&Place>, limit: usize, columns: impl Fn(&str) -> String) -> Sql {
-    let mut compiler = Compiler::new(policy, queries[0].as_of);
+    let mut compiler = Compiler::new(policy, queries[0].reads());
     let mut keys = Vec::new();
     let mut before = "select * from ((";
     for query in queries {
@@ -34,6 +34,7 @@ pub fn sql(policy: Policy, queries: &[Query], after: Option<&Place>, limit: usiz
             let alias = compiler.upcoming_alias();
             keys = page.keys(&alias);
             page.push_select(&mut compiler.sql, &alias, &columns, &keys);
+            compiler.read_from(query.reads());
             compiler.resource(&query.condition);
             page.push_rows_of(part, &mut compiler.sql, &alias);
             let has_date = part == Part::WithDate;

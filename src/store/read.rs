@@ -5,16 +5,17 @@ use crate::outcome::Outcome;
 use crate::policy::Policy;
 use crate::policy::State;
 use crate::search::compile::Compiler;
+use crate::search::compile::source::Reads;
 use crate::search::condition::Condition;
 use crate::search::density::Plan;
+use crate::search::parameters::Registry;
 use crate::search::sql::Arg;
 use crate::search::sql::Sql;
 use crate::store::Store;
+use crate::store::bodies::Bodies;
 use crate::store::database_error;
 use crate::store::rows;
 use crate::store::rows::Row;
-use chrono::DateTime;
-use chrono::Utc;
 use sqlx::FromRow;
 use sqlx::PgConnection;
 use sqlx::Row as _;
@@ -156,6 +157,38 @@ pub struct Found {
     pub row: Row,
     pub references: Vec<i64>,
     pub keys: Vec<Option<String>>,
+    /// Of a contained resource: what contains it.
+    pub container: Option<Container>,
+}
+
+/// Where a contained resource stands, and its JSON.
+#[derive(Debug, Clone)]
+pub struct Container {
+    pub type_number: i16,
+    pub id: String,
+    content: String,
+}
+
+impl Found {
+    /// The resource as JSON text. Errors: 500 when the row is damaged.
+    pub fn to_json(&self, registry: &Registry, bodies: &Bodies) -> Result<String, Outcome> {
+        match &self.container {
+            Some(container) => Ok(container.content.clone()),
+            None => self.row.to_json(registry, bodies),
+        }
+    }
+}
+
+/// The row ids of contained resources are below zero.
+fn container(row: &PgRow, rid: i64) -> Result<Option<Container>, sqlx::Error> {
+    if rid >= 0 {
+        return Ok(None);
+    }
+    Ok(Some(Container {
+        type_number: row.try_get("container_type")?,
+        id: row.try_get("container_id")?,
+        content: row.try_get("content")?,
+    }))
 }
 
 fn note(store: &Store, plan: Plan, sql: &Sql) {
@@ -174,8 +207,10 @@ pub async fn page(store: &Store, plan: Plan, sql: Sql, keys: usize) -> Result<Ve
         let keys = (0..keys)
             .map(|i| row.try_get(format!("key{i}").as_str()))
             .collect::<Result<_, _>>()?;
+        let of = Row::from_row(row)?;
         Ok(Found {
-            row: Row::from_row(row)?,
+            container: container(row, of.rid)?,
+            row: of,
             references,
             keys,
         })
@@ -211,8 +246,8 @@ pub async fn rids(store: &Store, sql: Sql) -> Result<Vec<i64>, Outcome> {
 }
 
 /// How many resources satisfy the condition.
-pub async fn count(store: &Store, policy: Policy, as_of: Option<DateTime<Utc>>, condition: &Condition) -> Result<i64, Outcome> {
-    let mut compiler = Compiler::new(policy, as_of);
+pub async fn count(store: &Store, policy: Policy, reads: Reads, condition: &Condition) -> Result<i64, Outcome> {
+    let mut compiler = Compiler::new(policy, reads);
     compiler.sql.push("select count(*)");
     let plan = match store.density().gathered(condition) {
         Some((driver, rest)) => {
@@ -246,8 +281,8 @@ pub async fn count_quantity(store: &Store, condition: &Condition, limit: usize) 
 }
 
 /// What the planner expects the count to be.
-pub async fn estimate(store: &Store, policy: Policy, as_of: Option<DateTime<Utc>>, condition: &Condition) -> Result<i64, Outcome> {
-    let mut compiler = Compiler::new(policy, as_of);
+pub async fn estimate(store: &Store, policy: Policy, reads: Reads, condition: &Condition) -> Result<i64, Outcome> {
+    let mut compiler = Compiler::new(policy, reads);
     compiler.sql.push("explain (format json) select 1");
     compiler.resource(condition);
     let mut conn = store.pools.searches.acquire().await.map_err(database_error)?;

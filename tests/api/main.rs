@@ -12,6 +12,7 @@ mod batch;
 mod bundle_reads;
 mod conditional;
 mod conformance;
+mod contained;
 mod corpus;
 mod crud;
 mod custom_parameters;

@@ -206,6 +206,8 @@ fn value_of(name: &str, description: &str) -> &'static str {
         ("_pretty", _) => "true",
         ("_asOf", _) => "2020-01-01",
         ("_explain", _) => "false",
+        ("_contained", _) => "both",
+        ("_containedType", _) => "contained&_contained=true",
         ("_filter", _) => "_id eq x",
         ("_list", _) => "none",
         ("_type", _) => "Basic",

@@ -109,7 +109,7 @@ pub const FEATURES: &[(&str, State, usize)] = &[
     ("_content", Off, 10),
     ("_list", On, 100),
     ("_filter", Awaited, 0),
-    ("_contained", Off, 10),
+    ("_contained", Awaited, 0),
     ("_sort by a token", Awaited, 0),
 ];
 

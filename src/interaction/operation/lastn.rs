@@ -11,6 +11,7 @@ use crate::interaction::operation::gather::Text;
 use crate::interaction::operation::input::Input;
 use crate::interaction::search::lookup::look_up;
 use crate::outcome::Outcome;
+use crate::search::contained::Asked;
 use crate::search::lastn;
 use crate::search::parse::Handling;
 use crate::search::parse::Parser;
@@ -41,6 +42,7 @@ pub async fn lastn(service: &Service, call: &Call<'_>, input: &Input<'_>) -> Res
         base: call.base,
         now: service.store.clock.now(),
         is_past: false,
+        contained: Asked::default(),
     };
     let condition = look_up(service, None, parser.criteria("Observation", &pairs)?).await?;
     let (driver, rest) = service.store.density().driver(&condition);

@@ -61,8 +61,15 @@ pub fn bundle(
         out.push_str(separator);
         separator = ",";
         let type_name = service.store.registry().name_of(found.row.type_number);
-        let _ = write!(out, "{{\"fullUrl\":\"{base}/{type_name}/{}\",\"resource\":", found.row.id);
-        let json = found.row.to_json(&service.store.registry(), &service.store.bodies)?;
+        let id = &found.row.id;
+        let _ = match &found.container {
+            Some(container) => {
+                let of = service.store.registry().name_of(container.type_number);
+                write!(out, "{{\"fullUrl\":\"{base}/{of}/{}#{id}\",\"resource\":", container.id)
+            }
+            None => write!(out, "{{\"fullUrl\":\"{base}/{type_name}/{id}\",\"resource\":"),
+        };
+        let json = found.to_json(&service.store.registry(), &service.store.bodies)?;
         match subset::is_whole(query) {
             true => out.push_str(&json),
             false => subset::push(service, query, type_name, &json, &mut out)?,

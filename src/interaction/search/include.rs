@@ -1,5 +1,6 @@
 //! `_include` and `_revinclude`. Spec: <https://hl7.org/fhir/R4/search.html#include>.
 
+use crate::fhir::identity::contained_hash;
 use crate::fhir::identity::self_hash;
 use crate::interaction::Service;
 use crate::outcome::Outcome;
@@ -67,7 +68,10 @@ fn include_condition(service: &Service, include: &Include, sources: &[&Found]) -
             if include.target_type.as_deref().is_some_and(|target| target != name) {
                 continue;
             }
-            let hash = self_hash(name, &found.row.id);
+            let hash = match &found.container {
+                Some(container) => contained_hash(self_hash(registry.name_of(container.type_number), &container.id), &found.row.id),
+                None => self_hash(name, &found.row.id),
+            };
             let links = include
                 .links
                 .iter()

@@ -26,6 +26,8 @@ use crate::outcome::Outcome;
 use crate::outcome::Severity;
 use crate::outcome::operation_outcome;
 use crate::search::condition::Condition;
+use crate::search::contained;
+use crate::search::contained::Asked;
 use crate::search::named;
 use crate::search::parameters::Registry;
 use crate::search::parameters::TypeParameters;
@@ -37,6 +39,7 @@ use crate::search::parse::Total;
 use crate::store::database_error;
 use crate::store::explain;
 use crate::store::explain::Explained;
+use crate::store::index_complaint;
 use crate::store::read;
 use crate::store::search_parameter::is_still;
 use std::sync::Arc;
@@ -95,6 +98,7 @@ async fn search_by(
         base,
         now: service.store.clock.now(),
         is_past: false,
+        contained: Asked::default(),
     };
     let mut of_type = Vec::new();
     if !matches!(scope, Scope::Type(_)) {
@@ -116,6 +120,9 @@ async fn search_by(
     if let Some(before) = queries[0].as_of {
         as_of::check_searchable(service, before).await?;
     }
+    if queries[0].contained.is_contained() {
+        check_contained(service, scope).await?;
+    }
     for query in &mut queries {
         if let Scope::Compartment { code, id, .. } = scope {
             let within = compartment::condition(registry, &query.type_name, code, id)?;
@@ -124,10 +131,29 @@ async fn search_by(
         query.used.extend(of_type.iter().cloned());
         query.condition = look_up(service, query.as_of, std::mem::replace(&mut query.condition, Condition::nothing())).await?;
     }
+    let queries: Vec<Query> = queries.into_iter().flat_map(contained::spread).collect();
     let path = scope.path();
     match queries[0].is_explained {
         true => explain(service, base, &path, &queries).await,
         false => answer(service, base, &path, &queries).await,
+    }
+}
+
+/// Errors: 400 in a compartment, of which no definition tells what is contained in it; 503 while contained resources are not indexed.
+async fn check_contained(service: &Service, scope: Scope<'_>) -> Result<(), Outcome> {
+    if let Scope::Compartment { type_name, .. } = scope {
+        let text = format!(
+            "_contained is not supported in a compartment: which contained resources belong to it is not defined; search on {} instead, by the \
+             parameter that refers to the owner",
+            if type_name == "*" { "a type" } else { type_name }
+        );
+        return Err(Outcome::not_supported(text));
+    }
+    match index_complaint(&service.store.pools.points).await? {
+        Some(_) => Err(Outcome::unavailable(
+            "Contained resources of before the last upgrade are not indexed yet: run eds reindex",
+        )),
+        None => Ok(()),
     }
 }
 
@@ -211,9 +237,9 @@ async fn total(service: &Service, queries: &[Query]) -> Result<Option<i64>, Outc
     for query in queries {
         sum += match (summary, total) {
             (Summary::Count, _) | (_, Total::Accurate) => {
-                read::count(&service.store, service.policy, query.as_of, &query.condition).await?
+                read::count(&service.store, service.policy, query.reads(), &query.condition).await?
             }
-            _ => read::estimate(&service.store, service.policy, query.as_of, &query.condition).await?,
+            _ => read::estimate(&service.store, service.policy, query.reads(), &query.condition).await?,
         };
     }
     Ok(Some(sum))

@@ -3,6 +3,7 @@
 use crate::interaction::Service;
 use crate::interaction::search::fingerprint;
 use crate::outcome::Outcome;
+use crate::search::compile::source::Reads;
 use crate::search::cursor::Cursor;
 use crate::search::cursor::Place;
 use crate::search::density::Density;
@@ -219,8 +220,8 @@ enum Quantities {
 /// The statistics do not tell how many resources have a value in a range, so the index is asked, up to a limit. Few are gathered; of many, a page is
 /// full after some rows in order, unless the values lie elsewhere in it.
 async fn quantity_page(service: &Service, page: &PageRead<'_>) -> Result<Quantities, Outcome> {
-    // What was is not counted: superseded versions have tables of their own.
-    let split = Density::split_quantity(&page.query.condition).filter(|_| page.query.as_of.is_none());
+    // What was is not counted, nor what is contained: they have tables of their own.
+    let split = Density::split_quantity(&page.query.condition).filter(|_| page.query.reads() == Reads::Now);
     let Some((quantity, rest)) = split else {
         return Ok(Quantities::Unknown);
     };

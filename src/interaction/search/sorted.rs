@@ -76,7 +76,7 @@ async fn gather(service: &Service, query: &Query) -> Result<Vec<Found>, Outcome>
         if i % ROWS_AT_ONCE == 0 {
             tokio::task::yield_now().await;
         }
-        let json = found.row.to_json(&registry, &service.store.bodies)?;
+        let json = found.to_json(&registry, &service.store.bodies)?;
         let document = Document::parse_str(&json).map_err(|e| Outcome::internal(format!("a stored body does not parse: {e}")))?;
         let mut from_index = std::mem::take(&mut found.keys).into_iter();
         let key = |sort: &Sort| match &sort.key {

@@ -7,6 +7,7 @@ use crate::interaction::parse_json;
 use crate::outcome::Outcome;
 use crate::search::parse::Query;
 use crate::search::parse::Summary;
+use std::fmt::Write;
 
 const SUBSETTED: &str = r#"{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue","code":"SUBSETTED"}"#;
 
@@ -19,6 +20,7 @@ pub fn is_whole(query: &Query) -> bool {
 pub fn push(service: &Service, query: &Query, type_name: &str, json: &str, out: &mut String) -> Result<(), Outcome> {
     let document = parse_json(json.as_bytes())?;
     let mut is_first = true;
+    let mut is_tagged = false;
     out.push('{');
     for (name, value) in document.root().members() {
         if !is_wanted(service, query, type_name, &name) {
@@ -31,9 +33,16 @@ pub fn push(service: &Service, query: &Query, type_name: &str, json: &str, out: 
         quote_into(&name, out);
         out.push(':');
         match name.as_ref() {
-            "meta" => push_tagged(value, out),
+            "meta" => {
+                is_tagged = true;
+                push_tagged(value, out);
+            }
             _ => out.push_str(value.raw()),
         }
+    }
+    // A contained resource may have no `meta`.
+    if !is_tagged {
+        let _ = write!(out, "{}\"meta\":{{\"tag\":[{SUBSETTED}]}}", if is_first { "" } else { "," });
     }
     out.push('}');
     Ok(())
@@ -70,10 +79,12 @@ fn is_wanted(service: &Service, query: &Query, type_name: &str, member: &str) ->
 fn push_tagged(meta: crate::fhir::json::Value<'_>, out: &mut String) {
     out.push('{');
     let mut has_tags = false;
-    for (i, (name, value)) in meta.members().enumerate() {
-        if i > 0 {
+    let mut is_empty = true;
+    for (name, value) in meta.members() {
+        if !is_empty {
             out.push(',');
         }
+        is_empty = false;
         quote_into(&name, out);
         out.push(':');
         if name == "tag" {
@@ -90,7 +101,8 @@ fn push_tagged(meta: crate::fhir::json::Value<'_>, out: &mut String) {
         }
     }
     if !has_tags {
-        out.push_str(",\"tag\":[");
+        out.push_str(if is_empty { "" } else { "," });
+        out.push_str("\"tag\":[");
         out.push_str(SUBSETTED);
         out.push(']');
     }

@@ -2,46 +2,59 @@
 //! Beside them stand the forms that read all of these first, which suit an index (`compile`).
 
 use crate::search::compile::Compiler;
+use crate::search::compile::source::Reads;
 use crate::search::condition::Condition;
 use crate::search::sql::Arg;
 
 impl Compiler {
-    /// One of the row's references leads to a resource that satisfies the inner condition.
+    /// One of the row's references leads to a resource that satisfies the inner condition. Of what the row contains there is little: it is read first.
     pub(super) fn leads_to(&mut self, alias: &str, salts: &[i64], inner: &Condition) {
-        let target = self.upcoming_alias();
-        self.sql.push("exists (select 1");
-        self.resource(&Condition::All(Vec::new()));
-        self.sql.push(" and ");
-        self.push_hash(&target, |compiler| {
-            compiler
-                .sql
-                .push(&format!(
-                    "= any(array(select reference # salt from unnest({alias}.terms[1:{alias}.reference_terms]) reference, unnest("
-                ))
-                .bind(Arg::Ints(salts.to_vec()))
-                .push(") salt))");
+        self.sql.push("(");
+        self.reading_others(|compiler| {
+            let target = compiler.upcoming_alias();
+            compiler.sql.push("exists (select 1");
+            compiler.resource(&Condition::All(Vec::new()));
+            compiler.sql.push(" and ");
+            compiler.push_hash(&target, |compiler| {
+                compiler
+                    .sql
+                    .push(&format!(
+                        "= any(array(select reference # salt from unnest({alias}.terms[1:{alias}.reference_terms]) reference, unnest("
+                    ))
+                    .bind(Arg::Ints(salts.to_vec()))
+                    .push(") salt))");
+            });
+            compiler.sql.push(" and ");
+            compiler.asked(&target, inner);
+            compiler.sql.push(")");
+            if compiler.reads == Reads::Now {
+                compiler.sql.push(&format!(" or {alias}.terms && ("));
+                compiler.linked_targets(salts, inner);
+                compiler.sql.push(")");
+            }
         });
-        self.sql.push(" and ");
-        self.asked(&target, inner);
         self.sql.push(")");
     }
 
     /// The row is referenced by a resource that satisfies the inner condition.
     pub(super) fn is_held_by(&mut self, alias: &str, salts: &[i64], inner: &Condition) {
-        let source = self.upcoming_alias();
-        self.sql.push("exists (select 1");
-        self.resource(&Condition::All(Vec::new()));
-        let operator = if salts.len() == 1 { "@>" } else { "&&" };
-        self.sql.push(&format!(" and {source}.terms {operator} array["));
-        for (i, salt) in salts.iter().enumerate() {
-            self.sql
-                .push(if i == 0 { "" } else { ", " })
-                .push(&format!("{alias}.self_hash # "))
-                .bind(Arg::Int(*salt));
-        }
-        self.sql.push("] and ");
-        self.asked(&source, inner);
-        self.sql.push(")");
+        self.reading_others(|compiler| {
+            let source = compiler.upcoming_alias();
+            compiler.sql.push("exists (select 1");
+            compiler.resource(&Condition::All(Vec::new()));
+            let operator = if salts.len() == 1 { "@>" } else { "&&" };
+            compiler.sql.push(&format!(" and {source}.terms {operator} array["));
+            for (i, salt) in salts.iter().enumerate() {
+                compiler
+                    .sql
+                    .push(if i == 0 { "" } else { ", " })
+                    .push(&format!("{alias}.self_hash # "))
+                    .bind(Arg::Int(*salt));
+            }
+            compiler.sql.push("] and ");
+            compiler.asked(&source, inner);
+            compiler.sql.push(")");
+        });
     }
 
     /// A condition of rows that a lookup has found.

@@ -12,12 +12,11 @@ pub mod source;
 
 use crate::policy::Policy;
 use crate::search::compile::source::DATES;
+use crate::search::compile::source::Reads;
 use crate::search::compile::source::STRINGS;
 use crate::search::condition::Condition;
 use crate::search::sql::Arg;
 use crate::search::sql::Sql;
-use chrono::DateTime;
-use chrono::Utc;
 
 /// Rows wider than this have an index of their own, so that a range condition on the beginning of the others stays exact. Microseconds.
 pub const WIDE: i64 = 31_622_400_000_000;
@@ -33,26 +32,33 @@ pub struct Compiler {
     aliases: usize,
     /// Conditions are asked of rows that are there: what they look for is read once, not once for each row.
     is_asking: bool,
-    /// As of an instant: the first that is not looked at.
-    before: Option<DateTime<Utc>>,
+    /// What the next alias stands for, or the one at hand.
+    reads: Reads,
     /// The statement is planned once for all values.
     is_fenced: bool,
     /// The same, of rows of the alias itself and not of what they refer to.
     is_asking_row: bool,
+    /// Chains whose targets are selected before, under a name. The same condition is at the same address meanwhile.
+    shared: Vec<(usize, String)>,
 }
 
 impl Compiler {
-    /// `before`: of resources as they were, the first instant that is not looked at; `None`: as they are.
-    pub fn new(policy: Policy, before: Option<DateTime<Utc>>) -> Compiler {
+    pub fn new(policy: Policy, reads: impl Into<Reads>) -> Compiler {
         Compiler {
             sql: Sql::default(),
             policy,
             aliases: 0,
             is_asking: false,
-            before,
+            reads: reads.into(),
             is_fenced: false,
             is_asking_row: false,
+            shared: Vec::new(),
         }
+    }
+
+    /// What comes next reads other rows.
+    pub fn read_from(&mut self, reads: Reads) {
+        self.reads = reads;
     }
 
     /// Writes `from resource rN where <policy> and <condition>`; returns the alias.
@@ -77,7 +83,7 @@ impl Compiler {
         self.resource(driver);
         narrow(&mut self.sql, &inner);
         self.sql.push(&format!(" offset 0) {alias} where "));
-        (self.is_asking, self.is_asking_row) = (true, self.before.is_none());
+        (self.is_asking, self.is_asking_row) = (true, !matches!(self.reads, Reads::AsOf(_)));
         self.condition(alias, rest);
         (self.is_asking, self.is_asking_row) = (false, false);
     }
@@ -120,9 +126,7 @@ impl Compiler {
             }
             Condition::Terms(terms) => self.terms(alias, terms),
             Condition::Lookup(_) => unreachable!("what is looked up is terms before it is compiled"),
-            Condition::Ids(hashes) => self.push_hash(alias, |compiler| {
-                compiler.sql.push("= any(").bind(Arg::Ints(hashes.clone())).push(")");
-            }),
+            Condition::Ids(hashes) => self.ids(alias, hashes),
             Condition::PrimaryDate(number, prefix, range) => self.primary_date(alias, *number, *prefix, *range),
             Condition::Date(keys, prefix, range) => {
                 self.side_table(alias, DATES, keys);
@@ -164,7 +168,7 @@ impl Compiler {
                 self.sql.push("value in (select value from string_value where value like ");
                 self.sql.bind(Arg::Text(format!("%{}%", escape_like(text)))).push("))");
             }
-            Condition::Missing(_, bits) if self.is_asking || self.before.is_some() => {
+            Condition::Missing(_, bits) if self.is_asking || self.reads != Reads::Now => {
                 self.sql.push(alias).push(".present & ").bind(Arg::Int(*bits)).push(" = 0");
             }
             Condition::Missing(number, bits) => {
@@ -175,10 +179,13 @@ impl Compiler {
                     .bind(Arg::Int(*bits))
                     .push("))::bigint[]))");
             }
+            // Beside what is read first, rows are not asked one by one.
+            Condition::LeadsTo(salts, inner) if self.shared(condition).is_some() => self.chain(alias, condition, salts, inner),
             Condition::LeadsTo(salts, inner) => self.leads_to(alias, salts, inner),
             Condition::IsHeldBy(salts, inner) => self.is_held_by(alias, salts, inner),
-            Condition::Chain(salts, inner) => self.chain(alias, salts, inner),
+            Condition::Chain(salts, inner) => self.chain(alias, condition, salts, inner),
             Condition::Has(salts, inner) => self.has(alias, salts, inner),
+            Condition::Contains(inner) => self.contains(alias, inner),
         }
     }
 
@@ -247,17 +254,73 @@ impl Compiler {
         self.sql.push(")");
     }
 
-    fn chain(&mut self, alias: &str, salts: &[i64], inner: &Condition) {
+    fn chain(&mut self, alias: &str, condition: &Condition, salts: &[i64], inner: &Condition) {
+        self.sql.push(alias).push(".terms && (");
+        match self.shared(condition).map(|name| format!("select terms from {name}")) {
+            Some(select) => drop(self.sql.push(&select)),
+            None => self.reading_others(|compiler| compiler.targets(salts, inner)),
+        }
+        self.sql.push(")");
+    }
+
+    /// Selects the array of the terms that refer to what satisfies the condition: resources, and what the one at hand contains.
+    fn targets(&mut self, salts: &[i64], condition: &Condition) {
+        let before = self.share_chains(condition);
+        self.sql.push("select array_agg(target) from (");
+        self.reference_terms(salts, condition);
+        if self.reads == Reads::Now {
+            self.sql.push(" union all ");
+            self.reading(Reads::Linked, |compiler| compiler.reference_terms(salts, condition));
+        }
+        self.sql.push(") t");
+        self.shared.truncate(before);
+    }
+
+    /// The same, of what the one at hand contains alone.
+    pub(super) fn linked_targets(&mut self, salts: &[i64], condition: &Condition) {
+        let is_asking = std::mem::replace(&mut self.is_asking, false);
+        let before = self.share_chains(condition);
+        self.sql.push("select array_agg(target) from (");
+        self.reading(Reads::Linked, |compiler| compiler.reference_terms(salts, condition));
+        self.sql.push(") t");
+        self.shared.truncate(before);
+        self.is_asking = is_asking;
+    }
+
+    /// A chain that goes on from resources and from what is contained is the same for both: it is written once before them, or a statement would grow
+    /// twofold with each link. Returns how many were shared before.
+    fn share_chains(&mut self, condition: &Condition) -> usize {
+        let before = self.shared.len();
+        let chains = if self.reads == Reads::Now { condition.chains() } else { Vec::new() };
+        for chain in chains {
+            let (Condition::Chain(salts, inner) | Condition::LeadsTo(salts, inner)) = chain else {
+                continue;
+            };
+            let name = format!("s{}", self.aliases);
+            self.aliases += 1;
+            self.sql
+                .push(if self.shared.len() == before { "with " } else { ", " })
+                .push(&format!("{name} (terms) as materialized ("));
+            self.targets(salts, inner);
+            self.sql.push(")");
+            self.shared.push((std::ptr::from_ref(chain).addr(), name));
+        }
+        self.sql.push(if self.shared.len() == before { "" } else { " " });
+        before
+    }
+
+    fn shared(&self, condition: &Condition) -> Option<&str> {
+        let place = std::ptr::from_ref(condition).addr();
+        self.shared.iter().find(|(of, _)| *of == place).map(|(_, name)| name.as_str())
+    }
+
+    /// Selects the terms that refer to what satisfies the condition, as `target`.
+    pub(super) fn reference_terms(&mut self, salts: &[i64], condition: &Condition) {
         let target = self.upcoming_alias();
-        self.sql
-            .push(alias)
-            .push(".terms && (select array_agg(")
-            .push(&target)
-            .push(".self_hash # ");
+        self.sql.push("select ").push(&target).push(".self_hash # ");
         let and = self.salts(salts);
-        self.sql.push(")");
-        self.resource_and(and, inner);
-        self.sql.push(")");
+        self.sql.push(" as target");
+        self.resource_and(and, condition);
     }
 
     fn has(&mut self, alias: &str, salts: &[i64], inner: &Condition) {
@@ -270,10 +333,19 @@ impl Compiler {
                 .sql
                 .push(&format!("in (select unnest({source}.terms[1:{source}.reference_terms]) # "));
             let and = compiler.salts(salts);
-            compiler.resource_and(and, inner);
+            compiler.reading_others(|compiler| compiler.resource_and(and, inner));
             compiler.sql.push(")");
         });
         self.sql.push(if is_asking { ") is true" } else { "" });
+    }
+
+    fn contains(&mut self, alias: &str, inner: &Condition) {
+        let contained = self.upcoming_alias();
+        self.sql.push(alias).push(".rid in (select ").push(&contained).push(".container");
+        self.reading(Reads::Contained, |compiler| {
+            compiler.resource(inner);
+        });
+        self.sql.push(")");
     }
 
     /// Writes the salt to XOR with; several need a row source of their own beside the resource.
@@ -317,6 +389,7 @@ fn escape_like(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::search::compile::source::CONTAINED;
 
     fn check(condition: Condition, text: &str, args: Vec<Arg>) {
         let mut compiler = Compiler::new(Policy::NotWithdrawn, None);
@@ -344,18 +417,77 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_carries_the_policy_on_its_target_too() {
+    fn a_chain_carries_the_policy_on_its_targets_too() {
+        let args = [
+            Arg::Int(7),
+            Arg::Keys(vec![5]),
+            Arg::Text("ro_ssi".into()),
+            Arg::Text("ro_ssi\u{10ffff}".into()),
+        ];
         check(
             Condition::Chain(vec![7], Box::new(Condition::StringStart(vec![5], "ro_ssi".into()))),
-            " from resource r0 where r0.state = 0 and r0.terms && (select array_agg(r1.self_hash # $1) from resource r1 where r1.state = 0 \
-             and r1.rid in (select s.rid from string_index s where s.key = any($2) and value >= $3 and value < $4))",
-            vec![
-                Arg::Int(7),
-                Arg::Keys(vec![5]),
-                Arg::Text("ro_ssi".into()),
-                Arg::Text("ro_ssi\u{10ffff}".into()),
-            ],
+            &format!(
+                " from resource r0 where r0.state = 0 and r0.terms && (select array_agg(target) from (\
+                 select r1.self_hash # $1 as target from resource r1 where r1.state = 0 \
+                 and r1.rid in (select s.rid from string_index s where s.key = any($2) and value >= $3 and value < $4) union all \
+                 select r2.self_hash # $5 as target{CONTAINED}r2 where r2.state = 0 \
+                 and r2.rid in (select s.rid from contained_string s where s.key = any($6) and value >= $7 and value < $8)) t)"
+            ),
+            [&args[..], &args[..]].concat(),
         );
+    }
+
+    #[test]
+    fn what_contains_is_found_by_what_is_contained_and_that_by_ids_of_its_own() {
+        check(
+            Condition::Contains(Box::new(Condition::Ids(vec![1]))),
+            &format!(
+                " from resource r0 where r0.state = 0 and r0.rid in (select r1.container{CONTAINED}r1 where r1.state = 0 and r1.id_hash = any($1))"
+            ),
+            vec![Arg::Ints(vec![1])],
+        );
+        let mut compiler = Compiler::new(Policy::NotWithdrawn, Reads::Contained);
+        compiler.resource(&Condition::Chain(vec![7], Box::new(Condition::Ids(vec![1]))));
+        assert_eq!(
+            compiler.sql.text,
+            format!(
+                "{CONTAINED}r0 where r0.state = 0 and r0.terms && (select array_agg(target) from (\
+                 select r1.self_hash # $1 as target from resource r1 where r1.state = 0 and r1.self_hash = any($2) union all \
+                 select r2.self_hash # $3 as target{CONTAINED}r2 where r2.state = 0 and false) t)"
+            )
+        );
+    }
+
+    #[test]
+    fn a_statement_grows_with_the_links_of_a_chain_and_not_twofold_with_each() {
+        let chain = |inner| Condition::All(vec![Condition::Terms(vec![2]), Condition::Chain(vec![7], Box::new(inner))]);
+        let length = |links: usize, ask: fn(Condition) -> Condition| {
+            let condition = (0..links).fold(Condition::Terms(vec![1]), |inner, _| ask(chain(inner)));
+            let mut compiler = Compiler::new(Policy::NotWithdrawn, None);
+            compiler.fenced("m", &Condition::Ids(vec![1]), |_, _| {}, &condition);
+            compiler.sql.text.len()
+        };
+        let gathered = |links| length(links, |c| c);
+        assert!(gathered(12) - gathered(8) <= gathered(8) - gathered(4) + 100);
+        let asked = |links| {
+            length(links, |c| match c {
+                Condition::All(mut all) => match all.pop() {
+                    Some(Condition::Chain(salts, inner)) => Condition::LeadsTo(salts, inner),
+                    other => other.expect("stands above"),
+                },
+                other => other,
+            })
+        };
+        // What is asked row by row is written beside what is read first.
+        assert!(asked(12) < asked(6) * 5, "{} {}", asked(6), asked(12));
+        let mut compiler = Compiler::new(Policy::NotWithdrawn, None);
+        compiler.resource(&Condition::Chain(vec![7], Box::new(chain(Condition::Terms(vec![1])))));
+        let text = &compiler.sql.text;
+        assert!(
+            text.contains("r0.terms && (with s1 (terms) as materialized (select array_agg(target) from ("),
+            "{text}"
+        );
+        assert_eq!(text.matches("terms && (select terms from s1)").count(), 2, "{text}");
     }
 
     #[test]

@@ -4,9 +4,37 @@
 //! held. The planner sees through a plain `union all` (it becomes an append relation), so that every condition reaches the indexes of both, which
 //! are the same. `place` tells the versions of one resource apart: 0 is the current one, and a superseded one has its number, as in the side tables.
 //! What it costs: docs/adr/0010-time-travel.md.
+//!
+//! Contained resources have rows of their own, joined to that of their container: whether they may be seen is asked of it (docs/adr/0016-contained.md).
 
 use crate::search::compile::Compiler;
 use crate::search::sql::Arg;
+use chrono::DateTime;
+use chrono::Utc;
+
+/// The rows that an alias stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    Now,
+    /// As of an instant: the first that is not looked at.
+    AsOf(DateTime<Utc>),
+    /// Contained resources.
+    Contained,
+    /// Contained resources that their container refers to: an id says nothing of these, it is theirs within the container alone.
+    Linked,
+}
+
+impl From<Option<DateTime<Utc>>> for Reads {
+    fn from(before: Option<DateTime<Utc>>) -> Reads {
+        before.map_or(Reads::Now, Reads::AsOf)
+    }
+}
+
+impl Reads {
+    pub fn is_contained(self) -> bool {
+        matches!(self, Reads::Contained | Reads::Linked)
+    }
+}
 
 const NOW: &str = " from resource ";
 const VERSIONS: &str = " from (select rid, 0 as place, updated, 'infinity'::timestamptz as superseded, self_hash, present, date_low, date_high, version, \
@@ -14,6 +42,11 @@ const VERSIONS: &str = " from (select rid, 0 as place, updated, 'infinity'::time
                         union all \
                         select rid, version, updated, superseded, self_hash, present, date_low, date_high, version, \
                         type, state, dictionary, reference_terms, id, terms, body from history) ";
+/// The state is that of the container, and so are instant and version.
+pub(super) const CONTAINED: &str = " from (select c.rid, k.updated, c.self_hash, c.id_hash, c.present, c.date_low, c.date_high, k.version, c.type, k.state, \
+                         0::smallint as dictionary, c.reference_terms, c.id, c.terms, ''::bytea as body, c.container, c.content, \
+                         k.type as container_type, k.id as container_id \
+                         from contained c join resource k on k.rid = c.container) ";
 /// Superseded versions have no index of hashes: a resource has the same row id in all its versions.
 const BY_HASH: &str = ".rid in (select named.rid from resource named where named.self_hash ";
 
@@ -22,33 +55,38 @@ const BY_HASH: &str = ".rid in (select named.rid from resource named where named
 pub struct Side {
     now: &'static str,
     superseded: &'static str,
+    contained: &'static str,
     columns: &'static str,
 }
 
 pub const STRINGS: Side = Side {
     now: "string_index",
     superseded: "string_history",
+    contained: "contained_string",
     columns: "key, value",
 };
 pub const DATES: Side = Side {
     now: "date_index",
     superseded: "date_history",
+    contained: "contained_date",
     columns: "key, low, high",
 };
 pub const QUANTITIES: Side = Side {
     now: "quantity_index",
     superseded: "quantity_history",
+    contained: "contained_quantity",
     columns: "key, unit, code, low, high, system, joint",
 };
 
 pub const POSITIONS: Side = Side {
     now: "position",
     superseded: "position_history",
+    contained: "contained_position",
     columns: "at",
 };
 
 impl Side {
-    /// The rows of both tables, as one.
+    /// The rows of now and those of superseded versions, as one.
     fn versions(self) -> String {
         format!(
             "(select rid, 0 as place, {columns} from {} union all select rid, version, {columns} from {})",
@@ -59,10 +97,11 @@ impl Side {
     }
 
     /// `table s where s.rid = alias.rid`: what the table has of an alias.
-    pub fn of_alias(self, alias: &str, is_as_of: bool) -> String {
-        match is_as_of {
-            false => format!("{} s where s.rid = {alias}.rid", self.now),
-            true => format!("{} s where s.rid = {alias}.rid and s.place = {alias}.place", self.versions()),
+    pub fn of_alias(self, alias: &str, reads: Reads) -> String {
+        match reads {
+            Reads::Now => format!("{} s where s.rid = {alias}.rid", self.now),
+            Reads::AsOf(_) => format!("{} s where s.rid = {alias}.rid and s.place = {alias}.place", self.versions()),
+            Reads::Contained | Reads::Linked => format!("{} s where s.rid = {alias}.rid", self.contained),
         }
     }
 }
@@ -78,13 +117,30 @@ pub fn hash_is(alias: &str, hash: &str, is_as_of: bool) -> String {
 impl Compiler {
     /// Writes ` from ... alias`.
     pub(super) fn push_source(&mut self, alias: &str) {
-        let source = if self.before.is_none() { NOW } else { VERSIONS };
+        let source = match self.reads {
+            Reads::Now => NOW,
+            Reads::AsOf(_) => VERSIONS,
+            Reads::Contained | Reads::Linked => CONTAINED,
+        };
         self.sql.push(source).push(alias);
+    }
+
+    /// Writes what reads other rows than the alias at hand.
+    pub(super) fn reading(&mut self, reads: Reads, write: impl FnOnce(&mut Compiler)) {
+        let before = std::mem::replace(&mut self.reads, reads);
+        write(self);
+        self.reads = before;
+    }
+
+    /// Writes what reads the resources that an alias refers to, or that refer to it: none of these is contained.
+    pub(super) fn reading_others(&mut self, write: impl FnOnce(&mut Compiler)) {
+        let reads = if self.reads.is_contained() { Reads::Now } else { self.reads };
+        self.reading(reads, write);
     }
 
     /// Writes the policy, and which version holds.
     pub(super) fn push_policy(&mut self, alias: &str) {
-        let Some(before) = self.before else {
+        let Reads::AsOf(before) = self.reads else {
             let predicate = self.policy.predicate(alias);
             self.sql.push(&predicate);
             return;
@@ -103,42 +159,59 @@ impl Compiler {
 
     /// Writes `alias.self_hash <what>`, where `what` has an expression to look in.
     pub(super) fn push_hash(&mut self, alias: &str, what: impl FnOnce(&mut Compiler)) {
-        match self.before {
-            None => {
-                self.sql.push(alias).push(".self_hash ");
-                what(self);
-            }
-            Some(_) => {
+        match self.reads {
+            Reads::AsOf(_) => {
                 self.sql.push(alias).push(BY_HASH);
                 what(self);
                 self.sql.push(")");
             }
+            _ => {
+                self.sql.push(alias).push(".self_hash ");
+                what(self);
+            }
+        }
+    }
+
+    /// The resources with these hashes of type and id.
+    pub(super) fn ids(&mut self, alias: &str, hashes: &[i64]) {
+        let hashes = Arg::Ints(hashes.to_vec());
+        match self.reads {
+            Reads::Linked => {
+                self.sql.push("false");
+            }
+            Reads::Contained => {
+                self.sql.push(alias).push(".id_hash = any(").bind(hashes).push(")");
+            }
+            Reads::Now | Reads::AsOf(_) => self.push_hash(alias, |compiler| {
+                compiler.sql.push("= any(").bind(hashes).push(")");
+            }),
         }
     }
 
     /// Writes `alias.rid in (`, left open: what follows selects [`Compiler::push_rows_of`] a side table.
     pub(super) fn open_rows(&mut self, alias: &str) {
-        let rows = match self.before {
-            None => format!("{alias}.rid in ("),
-            Some(_) => format!("({alias}.rid, {alias}.place) in ("),
+        let rows = match self.reads {
+            Reads::AsOf(_) => format!("({alias}.rid, {alias}.place) in ("),
+            _ => format!("{alias}.rid in ("),
         };
         self.sql.push(&rows);
     }
 
     /// Writes `select s.rid from `.
     pub(super) fn push_rows_of(&mut self, side: &str) {
-        let rows = match self.before {
-            None => format!("select {side}.rid from "),
-            Some(_) => format!("select {side}.rid, {side}.place from "),
+        let rows = match self.reads {
+            Reads::AsOf(_) => format!("select {side}.rid, {side}.place from "),
+            _ => format!("select {side}.rid from "),
         };
         self.sql.push(&rows);
     }
 
     /// Writes the side table, of now or of both times.
     pub(super) fn push_side(&mut self, side: Side) {
-        match self.before {
-            None => self.sql.push(side.now),
-            Some(_) => self.sql.push(&side.versions()),
+        match self.reads {
+            Reads::Now => self.sql.push(side.now),
+            Reads::AsOf(_) => self.sql.push(&side.versions()),
+            Reads::Contained | Reads::Linked => self.sql.push(side.contained),
         };
     }
 
@@ -184,6 +257,6 @@ mod tests {
             "(r0.rid, r0.place) in (select s.rid, s.place from (select rid, 0 as place, key, value from string_index \
              union all select rid, version, key, value from string_history) s where s.key = any($1) and "
         );
-        assert_eq!(STRINGS.of_alias("m", false), "string_index s where s.rid = m.rid");
+        assert_eq!(STRINGS.of_alias("m", Reads::Now), "string_index s where s.rid = m.rid");
     }
 }

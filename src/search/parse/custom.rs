@@ -5,6 +5,8 @@ use crate::fhir::definitions::model::SearchParameterKind;
 use crate::outcome::Category;
 use crate::outcome::Outcome;
 use crate::search::condition::Prefix;
+use crate::search::contained::Asked;
+use crate::search::contained::CONTAINED;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::TypeParameters;
 use crate::search::parse::AS_OF;
@@ -39,7 +41,19 @@ pub fn check_complete(parameter: &Parameter, is_past: bool) -> Result<(), Outcom
     }
 }
 
-/// Whether a search was refused by [`check_complete`].
+/// Errors: 400 for a search among contained resources, which are indexed by the standard parameters alone; also under lenient handling.
+pub fn check_contained(parameter: &Parameter, asked: Asked) -> Result<(), Outcome> {
+    if parameter.custom.is_none() || !asked.is_contained() {
+        return Ok(());
+    }
+    let text = format!(
+        "{} does not go with {CONTAINED}: contained resources are not indexed by parameters of one's own; leave one of both out",
+        parameter.code
+    );
+    Err(Outcome::new(Category::Invalid, INCOMPLETE, text))
+}
+
+/// Whether a search was refused by [`check_complete`] or [`check_contained`].
 pub fn is_incomplete(outcome: &Outcome) -> bool {
     outcome.issues.iter().any(|issue| issue.code == INCOMPLETE)
 }

@@ -8,7 +8,11 @@ pub mod result;
 
 use crate::fhir::definitions::model::SearchParameterKind;
 use crate::outcome::Outcome;
+use crate::search::compile::source::Reads;
 use crate::search::condition::Condition;
+use crate::search::contained;
+use crate::search::contained::Asked;
+use crate::search::contained::Matches;
 use crate::search::holders::Holders;
 use crate::search::named::NamedQuery;
 use crate::search::parameters::LEADING_PARAMETER;
@@ -128,12 +132,25 @@ pub struct Query {
     pub cursor: Option<String>,
     /// `_asOf`: the first instant that is not looked at.
     pub as_of: Option<DateTime<Utc>>,
+    /// `_contained`, `_containedType`
+    pub contained: Asked,
+    pub matches: Matches,
     /// `_explain`: the statements are asked for, not the matches.
     pub is_explained: bool,
     /// The parameters that took part, for the `self` link.
     pub used: Vec<(String, String)>,
     /// Lenient handling: what was left out, as texts.
     pub ignored: Vec<String>,
+}
+
+impl Query {
+    /// The rows that its matches are among.
+    pub fn reads(&self) -> Reads {
+        match self.matches {
+            Matches::Contained => Reads::Contained,
+            Matches::Resources | Matches::Containers => self.as_of.into(),
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -146,6 +163,8 @@ pub struct Parser<'a> {
     pub now: DateTime<Utc>,
     /// What is read is a search as of an instant: [`Parser::queries`] tells.
     pub is_past: bool,
+    /// What is read asks for contained resources: the same.
+    pub contained: Asked,
 }
 
 /// The instant that a read or a search looks back to (docs/adr/0010-time-travel.md).
@@ -165,6 +184,8 @@ pub const RESULT_PARAMETERS: &[&str] = &[
     "_pretty",
     AS_OF,
     "_explain",
+    contained::CONTAINED,
+    contained::CONTAINED_TYPE,
     "_include:iterate",
     "_revinclude:iterate",
 ];
@@ -182,9 +203,10 @@ impl<'a> Parser<'a> {
         types.iter().try_for_each(|of| custom::check_repeated(of, pairs))?;
         let parser = Parser {
             is_past: pairs.iter().any(|(name, _)| name == AS_OF),
+            contained: Asked::of(pairs)?,
             ..*self
         };
-        let mut queries: Vec<Query> = types.iter().map(|of| self.empty(of)).collect();
+        let mut queries: Vec<Query> = types.iter().map(|of| parser.empty(of)).collect();
         let mut conditions: Vec<Vec<Condition>> = types.iter().map(|of| vec![Condition::Terms(vec![type_term(of.number)])]).collect();
         for (name, text) in pairs {
             let read = match RESULT_PARAMETERS.contains(&name.as_str()) {
@@ -207,12 +229,19 @@ impl<'a> Parser<'a> {
                     "_text and _content look into what is there now: they do not go with _asOf",
                 ));
             }
+            if parser.contained.is_contained() {
+                // Indexes of their own have resources alone.
+                (query.code, query.holders) = (None, None);
+            }
             match query.sort.is_empty() {
                 true => query.sort = query.holders.iter().map(Holders::sort).collect(),
                 false => query.holders = None,
             }
         }
         check_same_order(&queries)?;
+        if parser.contained.is_contained() {
+            contained::check(&queries)?;
+        }
         Ok(queries)
     }
 
@@ -231,6 +260,8 @@ impl<'a> Parser<'a> {
             includes: Vec::new(),
             cursor: None,
             as_of: None,
+            contained: self.contained,
+            matches: Matches::default(),
             is_explained: false,
             used: Vec::new(),
             ignored: Vec::new(),
@@ -384,6 +415,7 @@ impl<'a> Parser<'a> {
             return Err(Outcome::not_supported(text));
         };
         custom::check_complete(parameter, self.is_past)?;
+        custom::check_contained(parameter, self.contained)?;
         match parameter.unsupported {
             Some(why) => Err(Outcome::not_supported(format!("{code}: {why}"))),
             None => Ok(parameter),

@@ -3,6 +3,8 @@
 use crate::fhir::datetime;
 use crate::fhir::definitions::model::SearchParameterKind;
 use crate::outcome::Outcome;
+use crate::search::contained::CONTAINED;
+use crate::search::contained::CONTAINED_TYPE;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::TypeParameters;
 use crate::search::parse::AS_OF;
@@ -75,7 +77,8 @@ impl Parser<'_> {
                 }
             }
             "_elements" => query.elements = text.split(',').map(|e| e.trim().to_owned()).filter(|e| !e.is_empty()).collect(),
-            "_format" | "_pretty" => {}
+            // Those of contained resources were read before all others.
+            "_format" | "_pretty" | CONTAINED | CONTAINED_TYPE => {}
             AS_OF if query.as_of.is_some() => return Err(Outcome::invalid("_asOf stands once")),
             AS_OF => query.as_of = Some(as_of(text)?),
             "_explain" => {
@@ -150,7 +153,9 @@ impl Parser<'_> {
                 ));
             }
         };
-        if let Some(source) = source.filter(|source| !is_reverse && !is_iterate && types.iter().all(|of| of.name != source.name)) {
+        // Containers are of any type.
+        let is_of_types = !is_reverse && !is_iterate && !self.contained.answers_containers();
+        if let Some(source) = source.filter(|source| is_of_types && types.iter().all(|of| of.name != source.name)) {
             return Err(error(format!(
                 "the search is on {}, not on {}; use {name}:iterate to go further",
                 types[0].name, source.name
