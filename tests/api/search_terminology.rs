@@ -164,7 +164,8 @@ fn in_takes_the_codes_of_a_value_set_by_all_ways_of_composing_it() {
             "Basic?_filter=code ni urn:~vs-below and not (code eq pet)",
             &["animal", "other", "text"],
         ),
-        ("Basic?_filter=code sb urn:~animals|dog", &["dog", "spaniel"]),
+        ("Basic?_filter=code ss urn:~animals|dog", &["dog", "spaniel"]),
+        ("Basic?_filter=code sb urn:~animals|dog", &["animal", "dog"]),
     ]);
 }
 

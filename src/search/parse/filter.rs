@@ -123,8 +123,9 @@ impl Parser<'_> {
             }
             ("in", Kind::Token) => like(":in", as_it_is()),
             ("ni", Kind::Token) => like(":not-in", as_it_is()),
-            ("sb", Kind::Token | Kind::Uri) => like(":below", as_it_is()),
-            ("ss", Kind::Token | Kind::Uri) => like(":above", as_it_is()),
+            // "True if the value subsumes a concept in the set", "… is subsumed by a concept in the set".
+            ("ss", Kind::Token | Kind::Uri) => like(":below", as_it_is()),
+            ("sb", Kind::Token | Kind::Uri) => like(":above", as_it_is()),
             _ => Err(bad_operator(operator, name)),
         }
     }
