@@ -1,5 +1,5 @@
-//! The values of a resource by which it is sorted where the index has hashes only: tokens by code and then system, references by what they
-//! say, URIs. Spec: <https://hl7.org/fhir/R4/search.html#sort>.
+//! The values of a resource by which it is sorted where the index has hashes only: tokens by code and then system, contact points by their value,
+//! references by what they say, URIs. Spec: <https://hl7.org/fhir/R4/search.html#sort>.
 
 use crate::fhir::identity::referenced_type;
 use crate::fhir::json::Value;
@@ -17,6 +17,11 @@ pub fn order_value(of: &TypeParameters, parameter: &Parameter, is_descending: bo
             push_values(extract, value, &mut values);
         }
     });
+    // Found as false, it is sorted as false.
+    let absent_is_false = of.absent_is_false.iter().any(|(_, bit)| *bit == 1i64 << parameter.bit);
+    if values.is_empty() && absent_is_false {
+        values.push(false.to_string());
+    }
     match is_descending {
         true => values.into_iter().max(),
         false => values.into_iter().min(),
@@ -35,7 +40,7 @@ fn push_values(extract: &Extract, value: Value<'_>, values: &mut Vec<String>) {
             values.extend(codings.filter_map(|coding| code_and(coding, "code", "system")));
         }
         Datatype::Identifier => values.extend(code_and(value, "value", "system")),
-        Datatype::ContactPoint => values.extend(code_and(value, "value", "use")),
+        Datatype::ContactPoint => values.extend(value.get_str("value").map(String::from)),
         Datatype::Boolean => values.push(value.raw().to_owned()),
         Datatype::PresentAndNotFalse => values.push((value.as_bool() != Some(false)).to_string()),
         Datatype::Reference => {
