@@ -12,6 +12,7 @@ use crate::search::condition::Condition;
 use crate::search::condition::Hierarchy;
 use crate::search::condition::Lookup;
 use crate::search::parameters::Parameter;
+use crate::search::parameters::TypeParameters;
 use crate::search::term::Token;
 use crate::search::term::identifier_salt;
 use crate::search::term::reference_term;
@@ -38,6 +39,7 @@ pub fn reference(context: &Context<'_>, parameter: &Parameter, modifier: Option<
         // A parameter that is filtered by a type shares its terms with the path without the filter.
         None => parameter.target_filter.as_deref(),
     };
+    let mut is_of_no_type = false;
     let text = unescape(text);
     let reference = without_version(own_reference(&text, context.base_url));
     let mut targets: Vec<i64> = if let Some(local) = local_reference(reference) {
@@ -53,9 +55,11 @@ pub fn reference(context: &Context<'_>, parameter: &Parameter, modifier: Option<
         types.iter().map(|t| self_hash(t, reference)).collect()
     } else {
         // A URN does not tell its type.
-        if only.is_some_and(|only| referenced_type(reference).is_some_and(|other| other != only)) {
+        let type_name = referenced_type(reference);
+        if only.is_some_and(|only| type_name.is_some_and(|other| other != only)) {
             return Ok(Condition::nothing());
         }
+        is_of_no_type = type_name.is_none();
         vec![reference_hash(reference)]
     };
     if reference.len() < without_version(&text).len() {
@@ -65,7 +69,20 @@ pub fn reference(context: &Context<'_>, parameter: &Parameter, modifier: Option<
     let terms = targets
         .iter()
         .flat_map(|target| parameter.salts.iter().map(|salt| reference_term(*salt, *target)));
-    Ok(Condition::Terms(terms.collect()))
+    let terms = Condition::Terms(terms.collect());
+    match is_of_no_type && parameter.target_filter.is_some() {
+        // Its resource may tell the type: then the parameter has it, and not otherwise.
+        true => Ok(Condition::All(vec![terms, present(context.of, parameter)])),
+        false => Ok(terms),
+    }
+}
+
+/// The parameter has a value.
+fn present(of: &TypeParameters, parameter: &Parameter) -> Condition {
+    match &parameter.custom {
+        Some(reading) => Condition::Terms(vec![reading.presence]),
+        None => Condition::negated(Condition::Missing(of.number, 1i64 << parameter.bit)),
+    }
 }
 
 /// Types whose resources are part of others of the type, and the parameter that tells of which: <https://hl7.org/fhir/R4/references.html#circular>.
