@@ -370,6 +370,18 @@ fn tokens() -> Theme {
                 "display",
                 json!({"coding": [{"system": "http://acme.org/conditions/codes", "code": "x", "display": "headache"}]}),
             ),
+            with(
+                "CodeSystem",
+                "conditions",
+                json!({"status": "active", "content": "complete", "url": "http://acme.org/conditions/codes",
+                "concept": [{"code": "heart", "concept": [{"code": "ha125"}]}, {"code": "x"}]}),
+            ),
+            with(
+                "ValueSet",
+                "cardiac",
+                json!({"status": "active", "url": "http://acme.org/fhir/ValueSet/cardiac-conditions", "compose": {"include": [
+                {"system": "http://acme.org/conditions/codes", "filter": [{"property": "concept", "op": "is-a", "value": "heart"}]}]}}),
+            ),
             condition("comma", json!({"coding": [{"code": "a,b"}]})),
             condition("a", json!({"coding": [{"code": "a"}]})),
             condition("backslash", json!({"coding": [{"code": "xx\\xx"}]})),
@@ -394,12 +406,22 @@ fn tokens() -> Theme {
             ("Condition?code=ha125", &["ha125", "ha125-other"], &[]),
             // "A text headache associated with it (either in the text, or a display)"
             ("Condition?code:text=headache", &["display", "text"], &["token:text"]),
-            ("Condition?code:in=http://snomed.info/sct?fhir_vs=isa/126851005", &[], &["token:in"]),
-            ("Condition?code:below=126851005", &[], &["token:below"]),
+            // "All conditions where the code is in the specified value set", "where the code is one of those that are subsumed".
             (
                 "Condition?code:in=http://acme.org/fhir/ValueSet/cardiac-conditions",
-                &[],
+                &["ha125"],
                 &["token:in"],
+            ),
+            ("Condition?code:in=ValueSet/cardiac", &["ha125"], &["token:in"]),
+            (
+                "Condition?code:below=http://acme.org/conditions/codes|heart",
+                &["ha125"],
+                &["token:below"],
+            ),
+            (
+                "Condition?code:above=http://acme.org/conditions/codes|ha125",
+                &["ha125"],
+                &["token:below"],
             ),
             (
                 "Patient?identifier:of-type=http://terminology.hl7.org/CodeSystem/v2-0203|MR|446053",

@@ -6,6 +6,10 @@
 use crate::fhirpath::Item;
 use crate::fhirpath::evaluate;
 use crate::fhirpath::root;
+use crate::filter;
+use crate::near::near_holds;
+use crate::terminology::Codes;
+use crate::terminology::is_code_of;
 use crate::values::Typed;
 use crate::values::fold;
 use crate::values::is_date;
@@ -19,7 +23,9 @@ use crate::values::string_holds;
 use crate::values::token_holds;
 use crate::values::token_text_holds;
 use crate::values::typed;
+use crate::values::unescape;
 use crate::values::uri_holds;
+use crate::words::text_holds;
 use eds::fhir::definitions::definitions;
 use eds::fhir::definitions::model::SearchParameter;
 use eds::fhir::definitions::model::SearchParameterKind as Kind;
@@ -28,6 +34,7 @@ use serde_json::Value;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 /// Type and id.
 pub type Key = (String, String);
@@ -40,12 +47,14 @@ pub fn key_of(resource: &Value) -> Key {
 /// The resources that can be seen.
 #[derive(Debug, Default, Clone)]
 pub struct Store {
-    pub resources: BTreeMap<Key, Value>,
+    resources: BTreeMap<Key, Value>,
     /// What an absolute reference to the server begins with.
     pub base: String,
+    /// What each refers to, by the codes of its parameters: the same for all searches until something is written.
+    references: OnceLock<BTreeMap<Key, BTreeMap<&'static str, BTreeSet<String>>>>,
 }
 
-/// A search: `Observation` or `Patient/1/Observation`, and the parameters in their order.
+/// A search: `Observation`, `Patient/1/Observation`, `Patient/1/*` or, on the whole system, nothing; and the parameters in their order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
     pub path: String,
@@ -71,11 +80,12 @@ impl Query {
         format!("{}?{}", self.path, pairs.join("&"))
     }
 
+    /// The type that is searched; nothing or `*` if there may be several.
     pub fn type_name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or_default()
     }
 
-    fn values<'q>(&'q self, wanted: &'q str) -> impl Iterator<Item = &'q str> {
+    pub fn values<'q>(&'q self, wanted: &'q str) -> impl Iterator<Item = &'q str> {
         self.pairs
             .iter()
             .filter(move |(name, _)| name == wanted)
@@ -83,8 +93,10 @@ impl Query {
     }
 }
 
-/// Parameters that shape the answer, and choose nothing.
-const RESULT_PARAMETERS: [&str; 10] = [
+/// Parameters that shape the answer, or say where to look, and ask nothing of a resource.
+const RESULT_PARAMETERS: [&str; 12] = [
+    "_asOf",
+    "_type",
     "_sort",
     "_count",
     "_total",
@@ -97,6 +109,9 @@ const RESULT_PARAMETERS: [&str; 10] = [
     "_format",
 ];
 
+/// "Servers … may limit the number of iterations" (search.html#include): the server says with the page that it did.
+const LINKS_OF_INCLUDES_MAX: usize = 8;
+
 /// A value to sort by. All of one column are of one kind.
 #[derive(Debug, Clone, PartialEq, PartialOrd)]
 pub enum SortValue {
@@ -106,6 +121,24 @@ pub enum SortValue {
 }
 
 impl Store {
+    pub fn new(base: String) -> Store {
+        Store { base, ..Store::default() }
+    }
+
+    pub fn insert(&mut self, resource: Value) {
+        self.resources.insert(key_of(&resource), resource);
+        self.references.take();
+    }
+
+    pub fn remove(&mut self, key: &Key) {
+        self.resources.remove(key);
+        self.references.take();
+    }
+
+    pub fn resources(&self) -> &BTreeMap<Key, Value> {
+        &self.resources
+    }
+
     pub fn get(&self, type_name: &str, id: &str) -> Option<&Value> {
         self.resources.get(&(type_name.to_owned(), id.to_owned()))
     }
@@ -124,7 +157,13 @@ impl Store {
             .iter()
             .filter(|(name, _)| !RESULT_PARAMETERS.contains(&name.as_str()))
             .collect();
-        self.of_type(query.type_name())
+        let types: Vec<&str> = query.values("_type").flat_map(|types| types.split(',')).collect();
+        let is_of_type = |resource: &&Value| match query.type_name() {
+            "" | "*" => types.is_empty() || types.iter().any(|name| resource["resourceType"] == *name),
+            name => resource["resourceType"] == name,
+        };
+        let of_type = self.resources.values().filter(is_of_type);
+        of_type
             .filter(|resource| self.is_in_compartment(query, resource))
             .filter(|resource| conditions.iter().all(|(name, text)| self.holds(resource, name, text)))
             .map(key_of)
@@ -135,7 +174,8 @@ impl Store {
     /// <https://hl7.org/fhir/R4/compartmentdefinition.html>
     fn is_in_compartment(&self, query: &Query, resource: &Value) -> bool {
         let parts: Vec<&str> = query.path.split('/').collect();
-        let [code, id, type_name] = parts.as_slice() else { return true };
+        let [code, id, _] = parts.as_slice() else { return true };
+        let type_name = resource["resourceType"].as_str().expect("a type");
         let compartment = definitions().compartment(code).expect("a compartment");
         let links = compartment.members.iter().find(|(name, _)| name == type_name);
         let owner = format!("{code}/{id}");
@@ -152,14 +192,23 @@ impl Store {
         if let Some((link, rest)) = name.split_once('.') {
             return self.chain(resource, link, rest, text);
         }
-        if name == "_list" {
-            return split(text, ',').iter().any(|id| self.is_listed(resource, id));
+        match name {
+            "_list" => return split(text, ',').iter().any(|id| self.is_listed(resource, id)),
+            "_filter" => return self.satisfies(resource, &filter::read(text)),
+            "_text" | "_content" => return split(text, ',').iter().any(|one| text_holds(resource, name, &unescape(one))),
+            "near" => return split(text, ',').iter().any(|near| near_holds(resource, near)),
+            _ => {}
         }
         let type_name = resource["resourceType"].as_str().expect("a type");
         let (code, modifier) = name.split_once(':').unwrap_or((name, ""));
         let parameter = parameter(type_name, code);
         match modifier {
             "missing" => self.values(resource, parameter).is_empty() == (text == "true"),
+            "in" | "not-in" | "above" | "below" if parameter.kind == Kind::Token => {
+                let codes: Codes = split(text, ',').iter().flat_map(|one| self.codes(modifier, one)).collect();
+                let is_in = self.values(resource, parameter).iter().any(|value| is_code_of(value, &codes));
+                is_in != (modifier == "not-in")
+            }
             // The negation is of the set of values, not of each. (search.html#token, Composition?section:not=48765-2)
             "not" => !split(text, ',').iter().any(|one| self.any(resource, parameter, "", one)),
             _ => split(text, ',').iter().any(|one| self.any(resource, parameter, modifier, one)),
@@ -167,7 +216,7 @@ impl Store {
     }
 
     /// "All resources that are referenced by a List in List.entry.item" (search.html#list).
-    fn is_listed(&self, resource: &Value, id: &str) -> bool {
+    pub fn is_listed(&self, resource: &Value, id: &str) -> bool {
         let (type_name, own_id) = key_of(resource);
         let list = self.get("List", id.trim_start_matches("List/"));
         list.is_some_and(|list| {
@@ -176,7 +225,7 @@ impl Store {
         })
     }
 
-    fn values<'a>(&self, resource: &'a Value, parameter: &SearchParameter) -> Vec<Typed<'a>> {
+    pub fn values<'a>(&self, resource: &'a Value, parameter: &SearchParameter) -> Vec<Typed<'a>> {
         let items = evaluate(&parameter.expression, root(resource), resource);
         match parameter.kind {
             Kind::Composite => items.iter().map(|_| Typed::Nothing).collect(),
@@ -184,7 +233,7 @@ impl Store {
         }
     }
 
-    fn any(&self, resource: &Value, parameter: &SearchParameter, modifier: &str, text: &str) -> bool {
+    pub fn any(&self, resource: &Value, parameter: &SearchParameter, modifier: &str, text: &str) -> bool {
         if parameter.kind == Kind::Composite {
             return self.composite(resource, parameter, text);
         }
@@ -237,13 +286,24 @@ impl Store {
     }
 
     /// `Type/id` of everything that a reference parameter refers to on this server.
-    fn references(&self, resource: &Value, parameter: &SearchParameter) -> BTreeSet<String> {
-        let values = self.values(resource, parameter);
-        let literal = |value: &Typed<'_>| match value {
-            Typed::Reference(reference) => reference["reference"].as_str().map(|text| local(text, &self.base).to_owned()),
-            _ => None,
+    fn references(&self, resource: &Value, parameter: &SearchParameter) -> &BTreeSet<String> {
+        &self.references.get_or_init(|| self.all_references())[&key_of(resource)][parameter.code.as_str()]
+    }
+
+    fn all_references(&self) -> BTreeMap<Key, BTreeMap<&'static str, BTreeSet<String>>> {
+        let of = |resource: &Value, parameter: &SearchParameter| {
+            let values = self.values(resource, parameter);
+            let literal = |value: &Typed<'_>| match value {
+                Typed::Reference(reference) => reference["reference"].as_str().map(|text| local(text, &self.base).to_owned()),
+                _ => None,
+            };
+            values.iter().filter_map(literal).collect()
         };
-        values.iter().filter_map(literal).collect()
+        let of_resource = |(key, resource): (&Key, &Value)| {
+            let links = definitions().search_parameters_of(&key.0).filter(|p| p.kind == Kind::Reference);
+            (key.clone(), links.map(|link| (link.code.as_str(), of(resource, link))).collect())
+        };
+        self.resources.iter().map(of_resource).collect()
     }
 
     /// What a reference parameter refers to, of those types that it may refer to.
@@ -284,52 +344,48 @@ impl Store {
             .any(|other| self.references(other, link).contains(&this) && self.holds(other, inner, text))
     }
 
-    /// What the includes of a search add to these matches of a page.
-    pub fn included(&self, query: &Query, matches: &BTreeSet<Key>) -> BTreeSet<Key> {
+    /// What the includes of a search add to these matches of a page, and whether there could be more: `:iterate` goes on for so many links.
+    pub fn included(&self, query: &Query, matches: &BTreeSet<Key>) -> (BTreeSet<Key>, bool) {
         let mut included = BTreeSet::new();
         let mut sources = matches.clone();
-        let mut is_first = true;
-        while !sources.is_empty() {
+        for round in 0..LINKS_OF_INCLUDES_MAX {
             let mut found = BTreeSet::new();
             for (name, value) in &query.pairs {
-                let is_wanted = is_first || name.ends_with(":iterate");
+                let is_wanted = round == 0 || name.ends_with(":iterate");
                 match name.trim_end_matches(":iterate") {
                     "_include" if is_wanted => found.extend(self.include(value, &sources)),
                     "_revinclude" if is_wanted => found.extend(self.include_reverse(value, &sources)),
                     _ => {}
                 }
             }
-            sources = found
-                .into_iter()
-                .filter(|key| !matches.contains(key) && !included.contains(key))
-                .collect();
-            included.extend(sources.iter().cloned());
-            is_first = false;
+            found.retain(|key| !matches.contains(key) && !included.contains(key));
+            included.extend(found.iter().cloned());
+            sources = found;
         }
-        included
+        let goes_on = query.pairs.iter().any(|(name, _)| name.ends_with(":iterate"));
+        (included, goes_on && !sources.is_empty())
     }
 
     fn include(&self, text: &str, sources: &BTreeSet<Key>) -> BTreeSet<Key> {
-        let (source, links, only) = include_parts(text);
-        let of_type = sources.iter().filter(|(type_name, _)| *type_name == source);
-        let resources = of_type.filter_map(|key| self.resources.get(key));
-        resources
-            .flat_map(|resource| links.iter().flat_map(|link| self.targets(resource, link, &only)))
-            .map(key_of)
-            .collect()
+        let resources = sources.iter().filter_map(|key| Some((key.0.as_str(), self.resources.get(key)?)));
+        let targets = |(type_name, resource)| {
+            let links = include_links(text, type_name);
+            links.flat_map(move |link| self.targets(resource, link, include_target(text)))
+        };
+        resources.flat_map(targets).map(key_of).collect()
     }
 
     fn include_reverse(&self, text: &str, sources: &BTreeSet<Key>) -> BTreeSet<Key> {
-        let (source, links, only) = include_parts(text);
+        let only = include_target(text);
         let wanted: BTreeSet<String> = sources
             .iter()
             .filter(|(type_name, _)| only.is_empty() || *type_name == only)
             .map(|(type_name, id)| format!("{type_name}/{id}"))
             .collect();
-        self.of_type(&source)
-            .filter(|other| links.iter().any(|link| !self.references(other, link).is_disjoint(&wanted)))
-            .map(key_of)
-            .collect()
+        let refers = |((type_name, _), other): &(&Key, &Value)| {
+            include_links(text, type_name).any(|link| !self.references(other, link).is_disjoint(&wanted))
+        };
+        self.resources.iter().filter(refers).map(|(key, _)| key.clone()).collect()
     }
 
     /// The values by which a search sorts a resource, one for each key.
@@ -342,15 +398,23 @@ impl Store {
     }
 
     /// "The sort is based on the item in the set of multiple parameters that comes earliest in the specified sort order" (search.html#sort).
-    /// Dates and quantities are sorted by where they begin.
+    /// Dates and quantities are sorted by where they begin; tokens by code and then system, references by what they say.
     fn sort_value(&self, resource: &Value, code: &str, is_descending: bool) -> Option<SortValue> {
         let type_name = resource["resourceType"].as_str().expect("a type");
         let parameter = parameter(type_name, code);
+        let text = |text: Option<&str>| text.map(|text| SortValue::Text(text.to_owned())).into_iter().collect();
         let values = self.values(resource, parameter).into_iter().flat_map(|value| match value {
             Typed::Strings(strings) => strings.iter().map(|s| SortValue::Text(fold(s))).collect(),
             Typed::Date(span) => vec![SortValue::Date(span.low)],
             Typed::Quantity(interval, _) => vec![SortValue::Number(interval.low)],
             Typed::Plain { code, .. } => vec![SortValue::Text(code)],
+            Typed::Coded { system, code: Some(code) } => vec![SortValue::Text(format!("{code}\0{}", system.unwrap_or_default()))],
+            Typed::Uri(uri) | Typed::Canonical(uri) => text(Some(uri)),
+            Typed::Reference(reference) => text(reference["reference"].as_str()),
+            Typed::Resource(resource) => {
+                let (type_name, id) = key_of(resource);
+                text(Some(&format!("{type_name}/{id}")))
+            }
             _ => Vec::new(),
         });
         let order = |a: &SortValue, b: &SortValue| a.partial_cmp(b).expect("values of one kind");
@@ -379,15 +443,17 @@ impl Store {
     }
 }
 
-/// Type, parameters (all for `*`) and type of the target of an include.
-fn include_parts(text: &str) -> (String, Vec<&'static SearchParameter>, String) {
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, code) = (parts[0], parts[1]);
-    let all = definitions().search_parameters_of(source);
-    let links = all
-        .filter(|p| p.kind == Kind::Reference && (code == "*" || p.code == code))
-        .collect();
-    (source.to_owned(), links, parts.get(2).copied().unwrap_or_default().to_owned())
+/// The parameters of a type that an include follows: `Observation:subject`, all for `Observation:*`, and of all types for `*`.
+fn include_links<'t>(text: &'t str, type_name: &'t str) -> impl Iterator<Item = &'static SearchParameter> + 't {
+    let (source, code) = text.split_once(':').unwrap_or((type_name, "*"));
+    let code = code.split(':').next().unwrap_or_default();
+    let all = definitions().search_parameters_of(type_name).filter(move |_| source == type_name);
+    all.filter(move |p| p.kind == Kind::Reference && (code == "*" || p.code == code))
+}
+
+/// The type of what an include leads to, if it says one: `Observation:subject:Patient`.
+fn include_target(text: &str) -> &str {
+    text.split(':').nth(2).unwrap_or_default()
 }
 
 pub fn parameter(type_name: &str, code: &str) -> &'static SearchParameter {
@@ -399,5 +465,5 @@ pub fn parameter(type_name: &str, code: &str) -> &'static SearchParameter {
 /// Whether a type has the parameter that a chain goes on with.
 fn can_ask(type_name: &str, rest: &str) -> bool {
     let code = rest.split(['.', ':']).next().unwrap_or_default();
-    matches!(code, "_has" | "_list") || definitions().search_parameter(type_name, code).is_some()
+    matches!(code, "_has" | "_list" | "_filter") || definitions().search_parameter(type_name, code).is_some()
 }

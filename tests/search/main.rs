@@ -6,18 +6,25 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cases;
+mod codes;
 mod evaluator;
 mod features;
 mod fhirpath;
+mod filter;
+mod filters;
 mod named;
+mod near;
 mod population;
 mod queries;
 mod ranges;
 mod run;
+mod scopes;
 #[allow(dead_code, reason = "the harness of tests/api, of which this needs a part")]
 #[path = "../support/mod.rs"]
 mod support;
+mod terminology;
 mod values;
+mod words;
 
 use crate::run::Plan;
 use crate::run::Report;

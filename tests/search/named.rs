@@ -221,6 +221,112 @@ fn components() -> Theme {
     }
 }
 
+/// The server found who is not said to be deceased by `deceased=false`, and sorted them as those without a value.
+fn sorted_as_found() -> Theme {
+    let patient = |id, members: Value| with("Patient", id, members);
+    let reached = |id, of: &str, born: &str| {
+        patient(
+            id,
+            json!({"birthDate": born, "telecom": [{"system": "phone", "use": of, "value": "1"}]}),
+        )
+    };
+    Theme {
+        name: "what is found as false is sorted as false",
+        anchor: "#sort",
+        resources: vec![
+            patient("s-yes", json!({"deceasedBoolean": true})),
+            patient("s-silent", json!({"gender": "male"})),
+            patient("s-no", json!({"deceasedBoolean": false})),
+            // The use of a number is no part of the token: whoever has the same number is sorted by the next key.
+            reached("s-home", "home", "2000"),
+            reached("s-work", "work", "1990"),
+        ],
+        cases: &[
+            ("Patient?_sort=deceased", &["s-home", "s-no", "s-silent", "s-work", "s-yes"], &[]),
+            ("Patient?_sort=-deceased", &["s-home", "s-no", "s-silent", "s-work", "s-yes"], &[]),
+            ("Patient?phone=1&_sort=telecom,birthdate", &["s-home", "s-work"], &[]),
+        ],
+    }
+}
+
+/// The server took `ss` for `sb`, and the other way round.
+fn subsumed() -> Theme {
+    let system = "http://acme.org/animals";
+    let of = |id, code: &str| observation(id, json!({"code": {"coding": [{"system": system, "code": code}]}}));
+    Theme {
+        name: "a filter by what subsumes says which subsumes the other",
+        anchor: "_filter.html#ops",
+        resources: vec![
+            with(
+                "CodeSystem",
+                "animals",
+                json!({"status": "active", "content": "complete", "url": system, "concept": [
+                {"code": "animal", "concept": [{"code": "dog", "concept": [{"code": "spaniel"}]}]}]}),
+            ),
+            of("animal", "animal"),
+            of("dog", "dog"),
+            of("spaniel", "spaniel"),
+        ],
+        cases: &[
+            // "True if the value subsumes a concept in the set"
+            ("Observation?_filter=code ss http://acme.org/animals|dog", &["dog", "spaniel"], &[]),
+            // "True if the value is subsumed by a concept in the set"
+            ("Observation?_filter=code sb http://acme.org/animals|dog", &["animal", "dog"], &[]),
+        ],
+    }
+}
+
+/// The server found by `patient` each URN that `subject` has, which need not be a patient's.
+fn of_no_type() -> Theme {
+    let about = |id, subject: Value| observation(id, json!({"subject": subject}));
+    let urn = "urn:uuid:6f0e1c1a-0000-4000-8000-0000000000aa";
+    Theme {
+        name: "a reference that does not tell its type is none to a patient",
+        anchor: "#reference",
+        resources: vec![
+            about("untold", json!({"reference": urn})),
+            about("told", json!({"reference": urn, "type": "Patient"})),
+            about("of-group", json!({"reference": urn, "type": "Group"})),
+        ],
+        cases: &[
+            (
+                "Observation?subject=urn:uuid:6f0e1c1a-0000-4000-8000-0000000000aa",
+                &["of-group", "told", "untold"],
+                &[],
+            ),
+            ("Observation?patient=urn:uuid:6f0e1c1a-0000-4000-8000-0000000000aa", &["told"], &[]),
+            ("Observation?patient:missing=true", &["of-group", "untold"], &[]),
+        ],
+    }
+}
+
+/// The server compared them with their case.
+fn cased() -> Theme {
+    let set = |id, version: &str| {
+        with(
+            "ValueSet",
+            id,
+            json!({"status": "active", "url": "http://acme.org/cased", "version": version}),
+        )
+    };
+    Theme {
+        name: "strings that are searched as tokens have no case",
+        anchor: "#token",
+        resources: vec![
+            set("lower", "rossi"),
+            set("upper", "Rossi"),
+            set("second", "2"),
+            with("ValueSet", "unversioned", json!({"status": "active"})),
+        ],
+        cases: &[
+            ("ValueSet?version=Rossi", &["lower", "upper"], &["token of a string"]),
+            ("ValueSet?version=rossi", &["lower", "upper"], &["token of a string"]),
+            ("ValueSet?version:not=Rossi", &["second", "unversioned"], &["token of a string"]),
+            ("ValueSet?version:not=rossi", &["second", "unversioned"], &["token of a string"]),
+        ],
+    }
+}
+
 #[test]
 fn what_random_searches_found_stays_right() {
     check(&[
@@ -232,5 +338,9 @@ fn what_random_searches_found_stays_right() {
         bounds(),
         identifiers(),
         components(),
+        sorted_as_found(),
+        subsumed(),
+        of_no_type(),
+        cased(),
     ]);
 }

@@ -3,7 +3,12 @@
 //! Elements that a search parameter reads are likely, others rare. Ids are the same for all types, so that a server which mixes up types is
 //! found out.
 
+use crate::codes::CODE_SYSTEMS;
+use crate::codes::VALUE_SETS;
+use crate::codes::code_system;
+use crate::codes::value_set;
 use crate::features::is_on;
+use crate::words::LIST;
 use eds::fhir::definitions::Definitions;
 use eds::fhir::definitions::choice_name;
 use eds::fhir::definitions::definitions;
@@ -83,7 +88,8 @@ const SYSTEMS: [&str; 4] = [
     "http://acme.org/codes",
 ];
 const CODES: [&str; 8] = ["a", "A", "b", "a-b", "8480-6", "c,d", "e|f$g", "back\\slash"];
-const WORDS: [&str; 16] = [
+const WORDS: [&str; 17] = [
+    LIST[0],
     "Rossi",
     "rossi",
     "Róssi Bianchi",
@@ -141,6 +147,18 @@ const URIS: [&str; 9] = [
     "http://acme.org/a,b",
 ];
 
+/// Latitude and longitude: near each other, across the antimeridian, at a pole.
+const PLACES: [(&str, &str); 8] = [
+    ("41.9010", "12.5020"),
+    ("41.9022", "12.4539"),
+    ("41.7320", "12.2790"),
+    ("40.8518", "14.2681"),
+    ("-18.1416", "178.4419"),
+    ("-16.8333", "-179.9667"),
+    ("89.9", "-100.0"),
+    ("0", "180"),
+];
+
 /// Draws resources of one population.
 pub struct Draw {
     definitions: &'static Definitions,
@@ -157,7 +175,7 @@ pub struct Draw {
 impl Draw {
     pub fn new(rng: &mut StdRng, base: &str) -> Draw {
         let definitions = definitions();
-        let words: Vec<&str> = WORDS.choose_multiple(rng, 8).copied().collect();
+        let words: Vec<&str> = WORDS.choose_multiple(rng, 9).copied().collect();
         let mut counts: Vec<(String, usize)> = TYPES.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
         let is_further = |name: &&String| !LEFT_OUT.contains(&name.as_str()) && !TYPES.iter().any(|(other, _)| other == *name);
         let others: Vec<&String> = definitions.resource_types().iter().filter(is_further).collect();
@@ -170,6 +188,8 @@ impl Draw {
             let ids = IDS.iter().map(|id| (*id).to_owned()).chain(numbered).take(count);
             keys.extend(ids.map(|id| (name.clone(), id)));
         }
+        keys.extend(CODE_SYSTEMS.map(|(id, _)| ("CodeSystem".to_owned(), id.to_owned())));
+        keys.extend(VALUE_SETS.map(|id| ("ValueSet".to_owned(), id.to_owned())));
         let hidden = HIDDEN_TYPES
             .iter()
             .flat_map(|name| ["h1", "h2"].map(|id| ((*name).to_owned(), id.to_owned())));
@@ -183,6 +203,13 @@ impl Draw {
     }
 
     pub fn resource(&self, rng: &mut StdRng, type_name: &str, id: &str) -> Value {
+        if Draw::is_terminology(id) {
+            return if type_name == "CodeSystem" {
+                code_system(rng, id)
+            } else {
+                value_set(rng, id)
+            };
+        }
         let mut resource = Map::new();
         resource.insert("resourceType".to_owned(), json!(type_name));
         resource.insert("id".to_owned(), json!(id));
@@ -191,8 +218,16 @@ impl Draw {
         }
         let searched = self.searched(type_name);
         let shape = self.definitions.shape_of(type_name).expect("a resource type");
+        if self.definitions.element(shape, "text").is_some() && rng.random_bool(0.25) {
+            resource.insert("text".to_owned(), json!({"status": "generated", "div": narrative(rng)}));
+        }
         self.members(rng, shape, &searched, 0, &mut resource);
         Value::Object(resource)
+    }
+
+    /// What searches ask for codes by (`:in`, `:below`): it is changed, and never deleted.
+    pub fn is_terminology(id: &str) -> bool {
+        CODE_SYSTEMS.iter().any(|(other, _)| *other == id) || VALUE_SETS.contains(&id)
     }
 
     /// Names that stand in the expressions of a type's parameters.
@@ -325,6 +360,9 @@ impl Draw {
             _ => {
                 let mut object = Map::new();
                 if let Some(shape) = ty.shape {
+                    if self.definitions.shape(shape).path == "Location.position" {
+                        return position(rng);
+                    }
                     self.members(rng, shape, searched, depth + 1, &mut object);
                 }
                 if object.is_empty() {
@@ -546,6 +584,28 @@ fn number(rng: &mut StdRng) -> Value {
     literal(pick(rng, &NUMBERS))
 }
 
+/// Words of the list, whatever stands between them.
+fn narrative(rng: &mut StdRng) -> String {
+    let mut text = String::new();
+    for _ in 0..rng.random_range(1..=4) {
+        let word = pick(rng, &LIST);
+        let written = match rng.random_range(0..4) {
+            0 => format!("<b>{word}</b>"),
+            1 => word.to_uppercase(),
+            2 => format!("{word},"),
+            _ => word.to_owned(),
+        };
+        text.push_str(&written);
+        text.push_str(pick(rng, &[" ", " ", " e ", "<br/>", " &amp; "]));
+    }
+    format!("<div xmlns=\"http://www.w3.org/1999/xhtml\"><p>{text}</p></div>")
+}
+
+fn position(rng: &mut StdRng) -> Value {
+    let (latitude, longitude) = PLACES.choose(rng).expect("places");
+    json!({"latitude": literal(latitude), "longitude": literal(longitude)})
+}
+
 fn moment(rng: &mut StdRng) -> Value {
     json!(pick(rng, &MOMENTS))
 }
@@ -588,4 +648,5 @@ pub mod pools {
     pub const UNITS: &[&str] = &super::UNITS;
     pub const URIS: &[&str] = &super::URIS;
     pub const IDS: &[&str] = &super::IDS;
+    pub const PLACES: &[(&str, &str)] = &super::PLACES;
 }

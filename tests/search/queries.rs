@@ -1,5 +1,9 @@
 //! Random searches, made from what the population holds, so that they find something and not everything.
 
+use crate::codes::CODE_SYSTEMS;
+use crate::codes::KEPT;
+use crate::codes::VALUE_SETS;
+use crate::codes::url_of;
 use crate::evaluator::Key;
 use crate::evaluator::Query;
 use crate::evaluator::Store;
@@ -9,6 +13,7 @@ use crate::features::is_on;
 use crate::features::state_of;
 use crate::fhirpath::evaluate;
 use crate::fhirpath::root;
+use crate::near::kilometres;
 use crate::population::pick;
 use crate::population::pools;
 use crate::ranges::PREFIXES;
@@ -18,11 +23,15 @@ use crate::ranges::WITHOUT_END;
 use crate::values::Typed;
 use crate::values::escape;
 use crate::values::typed;
+use crate::values::unescape;
+use crate::words::LIST;
 use chrono::DateTime;
 use chrono::SecondsFormat;
 use eds::fhir::definitions::definitions;
+use eds::fhir::definitions::model::Compartment;
 use eds::fhir::definitions::model::SearchParameter;
 use eds::fhir::definitions::model::SearchParameterKind as Kind;
+use eds::fhir::definitions::model::ValueSet;
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -30,7 +39,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Of the condition itself, not of those that it is put into.
-type Features = Vec<&'static str>;
+pub type Features = Vec<&'static str>;
 
 pub struct Asked {
     pub query: Query,
@@ -40,7 +49,7 @@ pub struct Asked {
 pub struct Generator<'s> {
     pub store: &'s Store,
     /// Types of the population, those with more resources more often.
-    types: Vec<&'s str>,
+    pub types: Vec<&'s str>,
     /// Who refers to a resource, and by which parameter.
     holders: BTreeMap<Key, Vec<(&'s Value, &'static SearchParameter)>>,
 }
@@ -50,9 +59,9 @@ const DEPTH_MAX: usize = 3;
 
 impl<'s> Generator<'s> {
     pub fn new(store: &'s Store) -> Generator<'s> {
-        let types = store.resources.keys().map(|(type_name, _)| type_name.as_str()).collect();
+        let types = store.resources().keys().map(|(type_name, _)| type_name.as_str()).collect();
         let mut holders: BTreeMap<Key, Vec<_>> = BTreeMap::new();
-        for ((type_name, _), holder) in &store.resources {
+        for ((type_name, _), holder) in store.resources() {
             for link in searchable(type_name).filter(|p| p.kind == Kind::Reference) {
                 for target in store.targets(holder, link, "") {
                     holders.entry(key_of(target)).or_default().push((holder, link));
@@ -67,6 +76,11 @@ impl<'s> Generator<'s> {
             && let Some(asked) = self.unsupported(rng)
         {
             return asked;
+        }
+        match rng.random_range(0..100) {
+            0..=6 => return self.of_several_types(rng),
+            7 | 8 => return self.by_codes(rng),
+            _ => {}
         }
         let type_name = *self.types.choose(rng).expect("a type");
         // One that the conditions are about, so that they can hold together.
@@ -83,26 +97,59 @@ impl<'s> Generator<'s> {
         }
         let mut path = type_name.to_owned();
         if rng.random_bool(0.05)
-            && let Some(compartment) = self.compartment(rng, type_name)
+            && let Some(compartment) = self.compartment(rng, type_name, focus)
         {
             path = format!("{compartment}/{type_name}");
             features.push("compartment");
         }
-        self.result_parameters(rng, type_name, &mut pairs, &mut features);
+        self.result_parameters(rng, type_name, &[], &mut pairs, &mut features);
         let query = Query { path, pairs };
         features.sort_unstable();
         features.dedup();
         Asked { query, features }
     }
 
+    /// By codes of value sets and hierarchies, of a type with many codes: what one lacks or has too many tells.
+    fn by_codes(&self, rng: &mut StdRng) -> Asked {
+        let name = pick(rng, &["code", "combo-code", "component-code", "category"]);
+        let (modifier, feature) = *[
+            ("in", "token:in"),
+            ("in", "token:in"),
+            ("not-in", "token:in"),
+            ("below", "token:below"),
+            ("above", "token:below"),
+        ]
+        .choose(rng)
+        .expect("a modifier");
+        let parameter = definitions().search_parameter("Observation", name).expect("a parameter");
+        let value = self.codes_asked(rng, "Observation", None, parameter, modifier);
+        let pair = match rng.random_range(0..4) {
+            0 => {
+                let operator = match modifier {
+                    "not-in" => "ni",
+                    "below" => "ss",
+                    "above" => "sb",
+                    other => other,
+                };
+                ("_filter".to_owned(), format!("{name} {operator} {}", unescape(&value)))
+            }
+            _ => (format!("{name}:{modifier}"), value),
+        };
+        let query = Query {
+            path: "Observation".to_owned(),
+            pairs: vec![pair, ("_count".to_owned(), "1000".to_owned())],
+        };
+        Asked {
+            query,
+            features: vec![feature],
+        }
+    }
+
     /// Something that the server does not have yet, alone.
     fn unsupported(&self, rng: &mut StdRng) -> Option<Asked> {
         let all = [
             ("string:text", "Patient?name:text=rossi"),
-            ("_text", "Patient?_text=rossi"),
-            ("_content", "Patient?_content=rossi"),
             ("_contained", "Patient?_contained=true"),
-            ("_sort by a token", "Observation?_sort=code"),
         ];
         let off: Vec<_> = all.into_iter().filter(|(feature, _)| state_of(feature) == State::Off).collect();
         let (feature, text) = off.choose(rng)?;
@@ -112,18 +159,47 @@ impl<'s> Generator<'s> {
         })
     }
 
-    /// `Patient/1`, for a type that is in the compartment.
-    fn compartment(&self, rng: &mut StdRng, type_name: &str) -> Option<String> {
-        let holds = |c: &&eds::fhir::definitions::model::Compartment| {
-            c.code == type_name || c.members.iter().any(|(name, links)| name == type_name && !links.is_empty())
+    /// A List that names the resource, or one of the type, mostly.
+    pub fn list(&self, rng: &mut StdRng, type_name: &str, focus: Option<&'s Value>) -> String {
+        let named = match focus {
+            Some(focus) => self.holders.get(&key_of(focus)).into_iter().flatten().collect(),
+            None => {
+                let of_type = self.holders.iter().filter(|((name, _), _)| name == type_name);
+                of_type.flat_map(|(_, holders)| holders).collect::<Vec<_>>()
+            }
         };
-        let all: Vec<_> = definitions().model().compartments.iter().filter(holds).collect();
+        let lists: Vec<&str> = named
+            .iter()
+            .filter(|(holder, link)| holder["resourceType"] == "List" && link.code == "item")
+            .filter_map(|(list, _)| list["id"].as_str())
+            .collect();
+        match lists.choose(rng) {
+            Some(list) if rng.random_bool(0.8) => (*list).to_owned(),
+            _ => pick(rng, pools::IDS).to_owned(),
+        }
+    }
+
+    /// `Patient/1`, for a type that is in the compartment: one that the resource refers to, mostly.
+    fn compartment(&self, rng: &mut StdRng, type_name: &str, focus: Option<&'s Value>) -> Option<String> {
+        let all: Vec<_> = definitions().model().compartments.iter().filter(|c| is_in(c, type_name)).collect();
+        let owners: Vec<&Value> = focus
+            .into_iter()
+            .flat_map(|focus| {
+                let links = searchable(type_name).filter(|p| p.kind == Kind::Reference);
+                links.flat_map(|link| self.store.targets(focus, link, "")).collect::<Vec<_>>()
+            })
+            .filter(|owner| all.iter().any(|compartment| owner["resourceType"] == compartment.code))
+            .collect();
+        if let Some(owner) = owners.choose(rng).filter(|_| rng.random_bool(0.7)) {
+            let (code, id) = key_of(owner);
+            return Some(format!("{code}/{id}"));
+        }
         let code = &all.choose(rng)?.code;
         Some(format!("{code}/{}", pick(rng, pools::IDS)))
     }
 
     /// One `name=value`.
-    fn condition(
+    pub fn condition(
         &self,
         rng: &mut StdRng,
         type_name: &str,
@@ -133,7 +209,16 @@ impl<'s> Generator<'s> {
     ) -> (String, String) {
         if rng.random_bool(0.01) {
             features.push("_list");
-            return ("_list".to_owned(), pick(rng, pools::IDS).to_owned());
+            return ("_list".to_owned(), self.list(rng, type_name, focus));
+        }
+        if rng.random_bool(0.02) {
+            let name = *["_text", "_content"].choose(rng).expect("a name");
+            features.push(name);
+            return (name.to_owned(), words(rng, name));
+        }
+        // Its own chains are part of the depth.
+        if depth <= 1 && rng.random_bool(0.06) {
+            return ("_filter".to_owned(), self.filter(rng, type_name, focus, features));
         }
         if depth < DEPTH_MAX {
             let kind = rng.random_range(0..100);
@@ -229,6 +314,10 @@ impl<'s> Generator<'s> {
     }
 
     fn plain(&self, rng: &mut StdRng, type_name: &str, focus: Option<&'s Value>, features: &mut Features) -> (String, String) {
+        if type_name == "Location" && rng.random_bool(0.3) {
+            features.push("near");
+            return ("near".to_owned(), near(rng));
+        }
         let parameters: Vec<_> = searchable(type_name).collect();
         let is_present = |p: &&&SearchParameter| self.samples(type_name, focus, p).next().is_some();
         // Kinds that few parameters have are drawn for their own sake.
@@ -249,6 +338,18 @@ impl<'s> Generator<'s> {
                     .expect("a parameter")
             }
         };
+        self.of_parameter(rng, type_name, focus, parameter, features)
+    }
+
+    /// A condition by this parameter.
+    pub fn of_parameter(
+        &self,
+        rng: &mut StdRng,
+        type_name: &str,
+        focus: Option<&'s Value>,
+        parameter: &SearchParameter,
+        features: &mut Features,
+    ) -> (String, String) {
         if rng.random_bool(0.05) && !["_id", "_lastUpdated"].contains(&parameter.code.as_str()) && parameter.kind != Kind::Composite {
             features.push(":missing");
             return (format!("{}:missing", parameter.code), pick(rng, &["true", "false"]).to_owned());
@@ -302,6 +403,10 @@ impl<'s> Generator<'s> {
             Kind::Reference => &["", "", "", "", "", "identifier", "[type]"],
             _ => &[""],
         };
+        let codes = self.code_modifiers(type_name, focus, parameter);
+        if !codes.is_empty() && rng.random_bool(0.15) {
+            return pick(rng, codes).to_owned();
+        }
         match pick(rng, modifiers) {
             "[type]" => {
                 let here: Vec<&String> = parameter.targets.iter().filter(|t| self.types.contains(&t.as_str())).collect();
@@ -312,7 +417,7 @@ impl<'s> Generator<'s> {
     }
 
     /// The values that the resource, or all of the type, have for a parameter.
-    fn samples<'p>(
+    pub fn samples<'p>(
         &'p self,
         type_name: &'p str,
         focus: Option<&'s Value>,
@@ -325,7 +430,7 @@ impl<'s> Generator<'s> {
             .flat_map(move |resource| values_of(resource, parameter))
     }
 
-    fn value(
+    pub fn value(
         &self,
         rng: &mut StdRng,
         type_name: &str,
@@ -349,6 +454,9 @@ impl<'s> Generator<'s> {
                     .collect();
                 let sample = texts.choose(rng).map(|text| Typed::Strings(vec![text]));
                 string(rng, sample.as_ref(), "")
+            }
+            Kind::Token if matches!(modifier, "in" | "not-in" | "above" | "below") => {
+                self.codes_asked(rng, type_name, focus, parameter, modifier)
             }
             Kind::Token if modifier == "of-type" => of_type(rng, &samples),
             Kind::Token => {
@@ -384,6 +492,62 @@ impl<'s> Generator<'s> {
         }
     }
 
+    /// The modifiers that ask for codes of value sets and hierarchies, where a parameter's values are codes of systems.
+    pub fn code_modifiers(&self, type_name: &str, focus: Option<&'s Value>, parameter: &SearchParameter) -> &'static [&'static str] {
+        let samples: Vec<Typed<'_>> = match parameter.kind {
+            Kind::Token => self.samples(type_name, focus, parameter).collect(),
+            _ => Vec::new(),
+        };
+        let has = |is: fn(&Typed<'_>) -> bool| samples.iter().any(is);
+        if has(|v| matches!(v, Typed::Identifier(_))) {
+            &[]
+        } else if has(|v| matches!(v, Typed::Coded { .. })) {
+            &["in", "not-in", "above", "below"]
+        } else if has(|v| matches!(v, Typed::Plain { implied: Some(_), .. })) {
+            &["in", "not-in"]
+        } else {
+            &[]
+        }
+    }
+
+    /// A value set of the population, or one of R4 whose codes the parameter may have; a code of a code system.
+    pub fn codes_asked(
+        &self,
+        rng: &mut StdRng,
+        type_name: &str,
+        focus: Option<&'s Value>,
+        parameter: &SearchParameter,
+        modifier: &str,
+    ) -> String {
+        if matches!(modifier, "above" | "below") {
+            let systems = self.samples(type_name, focus, parameter).filter_map(|value| match value {
+                Typed::Coded { system, .. } => system.filter(|system| CODE_SYSTEMS.iter().any(|(_, url)| url == system)),
+                _ => None,
+            });
+            let systems: Vec<&str> = systems.collect();
+            let (_, any) = *CODE_SYSTEMS.choose(rng).expect("code systems");
+            let system = systems.choose(rng).copied().unwrap_or(any);
+            return format!("{}|{}", escape(system), pick(rng, KEPT));
+        }
+        let implied = self.samples(type_name, focus, parameter).find_map(|value| match value {
+            Typed::Plain { implied, .. } => implied,
+            _ => None,
+        });
+        let is_of = |set: &&ValueSet| {
+            set.codes
+                .as_ref()
+                .is_some_and(|all| all.iter().any(|of| Some(&of.system) == implied.as_ref()))
+        };
+        let of_r4: Vec<&ValueSet> = definitions().model().value_sets.iter().filter(is_of).collect();
+        let own = pick(rng, &VALUE_SETS);
+        match (of_r4.choose(rng), rng.random_range(0..5)) {
+            (Some(set), 0..=3) => escape(&set.url),
+            (_, 4) => format!("ValueSet/{own}"),
+            (_, 3) => escape(&format!("{}/ValueSet/{own}", self.store.base)),
+            _ => escape(&url_of(own)),
+        }
+    }
+
     fn reference(
         &self,
         rng: &mut StdRng,
@@ -393,7 +557,7 @@ impl<'s> Generator<'s> {
         features: &mut Features,
     ) -> String {
         if modifier == "identifier" {
-            let identifiers = self.store.resources.values().flat_map(identifiers_of_references);
+            let identifiers = self.store.resources().values().flat_map(identifiers_of_references);
             let all: Vec<Typed<'_>> = identifiers.collect();
             let identifier = all.choose(rng);
             if !is_on("identifier by system or without") {
@@ -483,7 +647,15 @@ impl<'s> Generator<'s> {
         }
     }
 
-    fn result_parameters(&self, rng: &mut StdRng, type_name: &str, pairs: &mut Vec<(String, String)>, features: &mut Features) {
+    /// `types`: those that are searched, if they are several.
+    pub fn result_parameters(
+        &self,
+        rng: &mut StdRng,
+        type_name: &str,
+        types: &[&str],
+        pairs: &mut Vec<(String, String)>,
+        features: &mut Features,
+    ) {
         let mut push = |name: &str, value: String| pairs.push((name.to_owned(), value));
         if rng.random_bool(0.06) {
             match rng.random_bool(0.8) {
@@ -494,10 +666,8 @@ impl<'s> Generator<'s> {
             return;
         }
         if rng.random_bool(0.15) {
-            let (sort, count) = self.sort(rng, type_name);
-            push("_sort", sort);
-            features.push(if count > 1 { "_sort by several" } else { "_sort" });
-            features.push("_sort");
+            let types: Vec<&str> = if types.is_empty() { vec![type_name] } else { types.to_vec() };
+            push("_sort", sort(rng, &types, features));
         }
         if rng.random_bool(0.08) {
             push("_total", "accurate".to_owned());
@@ -513,19 +683,6 @@ impl<'s> Generator<'s> {
         if count < 1000 {
             features.push("pages");
         }
-    }
-
-    fn sort(&self, rng: &mut StdRng, type_name: &str) -> (String, usize) {
-        let is_ordered =
-            |p: &&SearchParameter| matches!(p.kind, Kind::Date | Kind::String | Kind::Number | Kind::Quantity) || p.code == "_id";
-        let ordered: Vec<_> = searchable(type_name).filter(is_ordered).collect();
-        let count = rng.random_range(1..=3);
-        let key = |rng: &mut StdRng| {
-            let code = &ordered.choose(rng).expect("_id and _lastUpdated at least").code;
-            format!("{}{code}", pick(rng, &["", "-"]))
-        };
-        let keys: Vec<String> = (0..count).map(|_| key(rng)).collect();
-        (keys.join(","), count)
     }
 
     fn includes(&self, rng: &mut StdRng, type_name: &str, name: &str, push: &mut impl FnMut(&str, String), features: &mut Features) {
@@ -546,7 +703,9 @@ impl<'s> Generator<'s> {
             Some(target) if rng.random_bool(0.3) && !is_reverse => format!(":{target}"),
             _ => String::new(),
         };
-        let value = if is_all {
+        let value = if is_all && rng.random_bool(0.3) {
+            "*".to_owned()
+        } else if is_all {
             format!("{source}:*")
         } else {
             format!("{source}:{}{target}", link.code)
@@ -569,10 +728,77 @@ impl Store {
     fn of_type_lasting<'s>(&'s self, type_name: &str) -> impl Iterator<Item = &'s Value> {
         let first = (type_name.to_owned(), String::new());
         let name = type_name.to_owned();
-        self.resources
+        self.resources()
             .range(first..)
             .take_while(move |((n, _), _)| *n == name)
             .map(|(_, r)| r)
+    }
+}
+
+/// What all of these types can be sorted by, in one direction or the other.
+fn sort(rng: &mut StdRng, types: &[&str], features: &mut Features) -> String {
+    let is_ordered = |p: &SearchParameter| matches!(p.kind, Kind::Date | Kind::String | Kind::Number | Kind::Quantity) || p.code == "_id";
+    let is_read = |p: &SearchParameter| matches!(p.kind, Kind::Token | Kind::Reference | Kind::Uri) && p.code != "_id";
+    // What is read from the matches is sorted on one type.
+    let is_wanted = |p: &&SearchParameter| is_ordered(p) || types.len() == 1 && is_read(p);
+    let is_common = |p: &&SearchParameter| {
+        let of = |name: &&str| definitions().search_parameter(name, &p.code);
+        types.iter().all(|name| of(name).is_some_and(|other| other.kind == p.kind))
+    };
+    let all: Vec<_> = searchable(types[0]).filter(is_wanted).filter(is_common).collect();
+    let (read, ordered): (Vec<_>, Vec<_>) = all.into_iter().partition(|p| !is_ordered(p));
+    let count = rng.random_range(1..=3);
+    let mut keys = Vec::new();
+    for _ in 0..count {
+        let by_read = if rng.random_bool(0.2) { read.choose(rng) } else { None };
+        let key = by_read.or_else(|| ordered.choose(rng)).expect("_id and _lastUpdated at least");
+        keys.push(format!("{}{}", pick(rng, &["", "-"]), key.code));
+        features.push(match key.kind {
+            Kind::Token if key.code != "_id" => "_sort by a token",
+            Kind::Reference => "_sort by a reference",
+            Kind::Uri => "_sort by a uri",
+            _ => "_sort",
+        });
+    }
+    features.push(if count > 1 { "_sort by several" } else { "_sort" });
+    keys.join(",")
+}
+
+/// Whether a compartment has resources of this type.
+pub fn is_in(compartment: &Compartment, type_name: &str) -> bool {
+    let has_links = |(name, links): &(String, Vec<String>)| name == type_name && !links.is_empty();
+    compartment.code == type_name || compartment.members.iter().any(has_links)
+}
+
+/// What `_text` and `_content` ask for.
+fn words(rng: &mut StdRng, name: &str) -> String {
+    let (one, other) = (pick(rng, &LIST), pick(rng, &LIST));
+    match rng.random_range(0..8) {
+        0 => format!("{one} {other}"),
+        1 => format!("{one} or {other}"),
+        2 if one != other => format!("{one} -{other}"),
+        3 => format!("{one},{other}"),
+        4 => one.to_uppercase(),
+        // Which strings follow each other in a resource is nobody's business.
+        5 if name == "_text" => format!("\"{one} {other}\""),
+        _ => one.to_owned(),
+    }
+}
+
+fn near(rng: &mut StdRng) -> String {
+    let place = |rng: &mut StdRng| *pools::PLACES.choose(rng).expect("places");
+    let (center, other) = (place(rng), place(rng));
+    let degrees = |(latitude, longitude): (&str, &str)| (latitude.parse().expect("a number"), longitude.parse().expect("a number"));
+    // A little more or less than what lies between two places.
+    let distance = kilometres(degrees(center), degrees(other)) * [0.995, 1.005].choose(rng).expect("a factor");
+    let (latitude, longitude) = center;
+    match rng.random_range(0..8) {
+        0 => format!("{latitude}|{longitude}"),
+        1 => format!("{latitude}|{longitude}|{distance:.6}"),
+        2 => format!("{latitude}|{longitude}|{:.3}|m", distance * 1000.0),
+        3 => format!("{latitude}|{longitude}|{}|[mi_us]", pick(rng, &["0.1", "3", "500"])),
+        4 => format!("{latitude}|{longitude}|{}|km", pick(rng, &["0", "9000", "20000", "25000"])),
+        _ => format!("{latitude}|{longitude}|{distance:.6}|km"),
     }
 }
 
@@ -585,7 +811,7 @@ fn values_of<'a>(resource: &'a Value, parameter: &SearchParameter) -> Vec<Typed<
 }
 
 /// Those that have values by an expression, and that the server is asked for here.
-fn searchable(type_name: &str) -> impl Iterator<Item = &'static SearchParameter> {
+pub fn searchable(type_name: &str) -> impl Iterator<Item = &'static SearchParameter> {
     definitions()
         .search_parameters_of(type_name)
         .filter(move |p| !p.expression.is_empty() && p.kind != Kind::Special)
@@ -594,7 +820,7 @@ fn searchable(type_name: &str) -> impl Iterator<Item = &'static SearchParameter>
 }
 
 /// Whether an untyped chain asks the same of every type that it can go on from.
-fn means_the_same_for_all(targets: &[String], target: &str, inner: &str) -> bool {
+pub fn means_the_same_for_all(targets: &[String], target: &str, inner: &str) -> bool {
     let (code, modifier) = inner.split_once(':').unwrap_or((inner, ""));
     let of = |type_name: &str| definitions().search_parameter(type_name, code);
     let Some(one) = of(target) else { return false };
@@ -607,6 +833,8 @@ fn feature_of(kind: Kind, modifier: &str) -> Option<&'static str> {
         (Kind::Token, "") => "token",
         (Kind::Token, "text") => "token:text",
         (Kind::Token, "of-type") => "token:of-type",
+        (Kind::Token, "in" | "not-in") => "token:in",
+        (Kind::Token, "above" | "below") => "token:below",
         (Kind::Token, _) => "token:not",
         (Kind::String, "") => "string",
         (Kind::String, "contains") => "string:contains",

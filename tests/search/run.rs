@@ -14,7 +14,9 @@ use crate::support::http::Connection;
 use crate::support::server::DataDir;
 use crate::support::server::Server;
 use crate::support::server::free_port;
-use crate::support::server::next_of;
+use crate::support::server::link_of;
+use chrono::SecondsFormat;
+use chrono::Utc;
 use rand::Rng;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -22,6 +24,7 @@ use rand::seq::IndexedRandom;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeSet;
+use std::time::Duration;
 use std::time::Instant;
 
 /// What to run.
@@ -99,6 +102,8 @@ pub struct World {
     pub server: Server,
     _dir: DataDir,
     pub store: Store,
+    /// What could be seen at instants that are over.
+    past: Vec<(String, Store)>,
 }
 
 impl World {
@@ -107,13 +112,20 @@ impl World {
         // What others refer to is deleted too: searches must bear references to what is not there.
         // References by the server's own address are known from its settings.
         let address = format!("127.0.0.1:{}", free_port());
-        let settings = [("EDS_INTEGRITY_ON_DELETE", "allow"), ("EDS_BASE_URL", &format!("http://{address}"))];
+        let settings = [
+            ("EDS_INTEGRITY_ON_DELETE", "allow"),
+            ("EDS_BASE_URL", &format!("http://{address}")),
+            ("EDS_SEARCH_FULL_TEXT", "content"),
+            ("EDS_SEARCH_AS_OF_AGE_MIN_MS", "1"),
+        ];
         let server = Server::start_at(&dir, &address, &settings);
-        let store = Store {
-            base: server.base(),
-            ..Store::default()
-        };
-        World { server, _dir: dir, store }
+        let store = Store::new(server.base());
+        World {
+            server,
+            _dir: dir,
+            store,
+            past: Vec::new(),
+        }
     }
 
     /// Stores these, and keeps what the server made of them. The reasons for which it refused some.
@@ -132,11 +144,16 @@ impl World {
         for (resource, entry) in resources.iter().zip(answer["entry"].as_array().expect("entries")) {
             let key = key_of(resource);
             if !entry["response"]["status"].as_str().is_some_and(|s| s.starts_with('2')) {
+                assert!(
+                    !Draw::is_terminology(&key.1),
+                    "{key:?}: {}\n{resource}",
+                    entry["response"]["outcome"]
+                );
                 refused.push(format!("{key:?}: {}\n{resource}", entry["response"]["outcome"]));
                 continue;
             }
             let stored = connection.get(&format!("/fhir/{}/{}", key.0, key.1)).expect(200).json();
-            self.store.resources.insert(key, stored);
+            self.store.insert(stored);
         }
         refused
     }
@@ -162,10 +179,19 @@ impl World {
         }
     }
 
+    /// Keeps what can be seen now, under an instant after which it may change.
+    fn remember(&mut self) {
+        let now = Utc::now();
+        self.past
+            .push((now.to_rfc3339_opts(SecondsFormat::Millis, true), self.store.clone()));
+        // An instant that is asked for ends with its millisecond.
+        std::thread::sleep(Duration::from_millis(3));
+    }
+
     fn delete(&mut self, key: &Key) {
         let answer = self.server.delete(&format!("/{}/{}", key.0, key.1));
         assert!(matches!(answer.status, 200 | 204), "{key:?}: {}", answer.status);
-        self.store.resources.remove(key);
+        self.store.remove(key);
     }
 }
 
@@ -180,9 +206,10 @@ fn on_population(plan: &Plan, population: usize) -> Report {
         world.hide(hidden);
     }
     let refused = world.put(resources);
+    world.remember();
     let mut report = Report {
         refused,
-        resources: world.store.resources.len(),
+        resources: world.store.resources().len(),
         ..Report::default()
     };
     let searches = plan.searches / plan.populations / ROUNDS / CLIENTS;
@@ -197,6 +224,7 @@ fn on_population(plan: &Plan, population: usize) -> Report {
             }
         });
         report.refused.extend(change(&mut world, &draw, &mut writes));
+        world.remember();
     }
     report
 }
@@ -206,7 +234,8 @@ fn change(world: &mut World, draw: &Draw, rng: &mut StdRng) -> Vec<String> {
     let mut changed = Vec::new();
     for _ in 0..WRITES {
         let key = draw.keys.choose(rng).expect("a key").clone();
-        match rng.random_bool(0.3) && world.store.resources.contains_key(&key) {
+        let may_go = !Draw::is_terminology(&key.1);
+        match may_go && rng.random_bool(0.3) && world.store.get(&key.0, &key.1).is_some() {
             true => world.delete(&key),
             false => changed.push(draw.resource(rng, &key.0, &key.1)),
         }
@@ -218,14 +247,34 @@ fn change(world: &mut World, draw: &Draw, rng: &mut StdRng) -> Vec<String> {
 
 fn searches_of(world: &World, mut rng: StdRng, searches: usize) -> Report {
     let mut report = Report::default();
-    let mut client = Client {
+    let mut now = Client {
         connection: Connection::open(world.server.address),
         store: &world.store,
     };
     let generator = Generator::new(&world.store);
-    for _ in 0..searches {
-        let Asked { query, features } = generator.draw(&mut rng);
+    // The state of now is one of them.
+    let (instant, past) = world.past.choose(&mut rng).expect("an instant");
+    let generator_of_past = Generator::new(past);
+    let mut then = Client {
+        connection: Connection::open(world.server.address),
+        store: past,
+    };
+    while report.searches < searches {
+        let is_past = rng.random_bool(0.06);
+        let Asked { mut query, mut features } = match is_past {
+            true => generator_of_past.draw(&mut rng),
+            false => generator.draw(&mut rng),
+        };
+        let looks_into_text = features.iter().any(|feature| ["_text", "_content"].contains(feature));
         let is_supported = features.iter().all(|feature| is_on(feature));
+        let mut client = &mut now;
+        if is_past && is_supported && !looks_into_text {
+            query.pairs.push(("_asOf".to_owned(), instant.clone()));
+            features.push("_asOf");
+            client = &mut then;
+        } else if is_past && is_supported {
+            continue;
+        }
         let found = match is_supported {
             true => client.compare(&query),
             false => client.refusal(&query).map(|()| 0),
@@ -255,7 +304,12 @@ impl Client<'_> {
     fn ask(&mut self, query: &Query) -> Answer {
         let mut encoded = form_urlencoded::Serializer::new(String::new());
         encoded.extend_pairs(&query.pairs);
-        self.connection.get(&format!("/fhir/{}?{}", query.path, encoded.finish()))
+        let path = if query.path.is_empty() {
+            String::new()
+        } else {
+            format!("/{}", query.path)
+        };
+        self.connection.get(&format!("/fhir{path}?{}", encoded.finish()))
     }
 
     /// The server says that it does not have what is asked for.
@@ -273,7 +327,7 @@ impl Client<'_> {
         let expected = self.store.matches(query);
         let mut pages = vec![self.page(query)?];
         let limit = expected.len() + 2;
-        while let Some(target) = pages.last().and_then(next_of) {
+        while let Some(target) = pages.last().and_then(|page| link_of(page, "next")) {
             let answer = self.connection.get(&target);
             if answer.status != 200 || pages.len() > limit {
                 return Err(format!("page {}: status {}", pages.len() + 1, answer.status));
@@ -308,6 +362,11 @@ impl Client<'_> {
         if found.len() != distinct.len() {
             return Err("a match comes twice".to_owned());
         }
+        let count = last("_count").map_or(usize::MAX, |count| count.parse().expect("a number"));
+        if let Some(page) = pages[..pages.len() - 1].iter().find(|page| keys(page, "match").len() != count) {
+            return Err(format!("a page of {} that is not the last", keys(page, "match").len()));
+        }
+        self.check_way_back(&pages)?;
         if !self.store.is_sorted(query, &found) {
             let rows = found
                 .iter()
@@ -315,6 +374,19 @@ impl Client<'_> {
             return Err(format!("not in order:\n{}", rows.collect::<Vec<_>>().join("\n")));
         }
         Ok(expected.len())
+    }
+
+    /// The last page leads to the one before it.
+    fn check_way_back(&mut self, pages: &[Value]) -> Result<(), String> {
+        let [.., before, last] = pages else { return Ok(()) };
+        let Some(target) = link_of(last, "previous") else {
+            return Err("the last page does not lead back".to_owned());
+        };
+        let again = self.connection.get(&target);
+        match again.status == 200 && keys(&again.json(), "match") == keys(before, "match") {
+            true => Ok(()),
+            false => Err(format!("the page before the last is another by its link: status {}", again.status)),
+        }
     }
 
     fn page(&mut self, query: &Query) -> Result<Value, String> {
@@ -328,15 +400,26 @@ impl Client<'_> {
     /// "Each page of search results should include the matching includes for the resources in each page" (search.html#include).
     fn check_includes(&self, query: &Query, page: &Value) -> Result<(), String> {
         let matches: BTreeSet<Key> = keys(page, "match").into_iter().collect();
-        let expected = self.store.included(query, &matches);
+        let (expected, is_cut) = self.store.included(query, &matches);
         let listed = keys(page, "include");
         let included: BTreeSet<Key> = listed.iter().cloned().collect();
-        match included == expected && listed.len() == included.len() {
-            true => Ok(()),
-            false => Err(format!(
+        if included != expected || listed.len() != included.len() {
+            return Err(format!(
                 "includes too many: {:?}, lacking: {:?}",
                 included.difference(&expected).collect::<Vec<_>>(),
                 expected.difference(&included).collect::<Vec<_>>()
+            ));
+        }
+        let is_told = page["entry"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|e| e["search"]["mode"] == "outcome");
+        match is_cut == is_told {
+            true => Ok(()),
+            false => Err(format!(
+                "the page {} that it lacks includes",
+                if is_told { "tells" } else { "does not tell" }
             )),
         }
     }
@@ -347,7 +430,7 @@ impl Client<'_> {
         while let Some((smaller, its)) = self.smaller(&query) {
             (query, difference) = (smaller, its);
         }
-        let mentioned = self.store.resources.iter().filter(|((name, id), _)| {
+        let mentioned = self.store.resources().iter().filter(|((name, id), _)| {
             let slash = format!("{name}/{id}");
             let quoted = format!("({name:?}, {id:?})");
             difference.split([' ', '[', ']', '\n']).any(|word| word == slash) || difference.contains(&quoted)
@@ -359,7 +442,10 @@ impl Client<'_> {
     /// The search without one of its parts, if the two disagree on that too.
     fn smaller(&mut self, query: &Query) -> Option<(Query, String)> {
         let mut candidates = Vec::new();
-        for (i, (_, value)) in query.pairs.iter().enumerate() {
+        // Without these a search asks for something else.
+        let is_apart = |name: &str| !["_type", "_count", "_asOf"].contains(&name);
+        let parts = query.pairs.iter().enumerate().filter(|(_, (name, _))| is_apart(name));
+        for (i, (_, value)) in parts {
             let mut without = query.clone();
             without.pairs.remove(i);
             candidates.push(without);

@@ -14,6 +14,7 @@
 //! - Quantities: `||unit` is the code or the unit as people write it (search.html#quantity), `system|code` of UCUM every unit that can be converted to
 //!   it; `<` and `>` exclude the value.
 
+use crate::features::is_on;
 use crate::fhirpath::Item;
 use crate::ranges::Interval;
 use crate::ranges::Span;
@@ -39,11 +40,16 @@ const SAME_SYSTEMS: [(&str, &str); 2] = [
     ("http://hl7.it/sid/codiceFiscale", "urn:oid:2.16.840.1.113883.2.9.4.3.2"),
 ];
 
+/// The one of several names of a system by which they are compared.
+pub fn canonical(system: &str) -> &str {
+    SAME_SYSTEMS
+        .iter()
+        .find(|(_, other)| *other == system)
+        .map_or(system, |(one, _)| one)
+}
+
 pub fn is_same_system(one: &str, other: &str) -> bool {
-    one == other
-        || SAME_SYSTEMS
-            .iter()
-            .any(|(a, b)| one == *a && other == *b || one == *b && other == *a)
+    canonical(one) == canonical(other)
 }
 
 const UCUM: &str = "http://unitsofmeasure.org";
@@ -109,7 +115,7 @@ pub fn typed<'a>(kind: SearchParameterKind, item: Item<'a>) -> Vec<Typed<'a>> {
         (K::Token, "string") => vec![Typed::Plain {
             code: text.to_owned(),
             implied: None,
-            folds: true,
+            folds: is_on("token of a string"),
         }],
         (K::Token, "id" | "uri" | "canonical" | "oid" | "uuid" | "url" | "date" | "dateTime" | "instant") => vec![plain(text.to_owned())],
         (K::Token, "boolean" | "integer" | "positiveInt") => vec![plain(value.to_string())],

@@ -260,8 +260,13 @@ pub fn shared() -> &'static Server {
 
 /// The target of a page's `next` link.
 pub fn next_of(page: &Value) -> Option<String> {
-    let next = page["link"].as_array()?.iter().find(|link| link["relation"] == "next")?;
-    let (_, rest) = next["url"].as_str()?.split_once("/fhir")?;
+    link_of(page, "next")
+}
+
+/// The target of one of a page's links.
+pub fn link_of(page: &Value, relation: &str) -> Option<String> {
+    let link = page["link"].as_array()?.iter().find(|link| link["relation"] == relation)?;
+    let (_, rest) = link["url"].as_str()?.split_once("/fhir")?;
     Some(format!("/fhir{rest}"))
 }
 
