@@ -140,7 +140,10 @@ pub fn condition(full_text: FullText, parameter: &Parameter, modifier: Option<&s
     };
     // PostgreSQL reads what negates or groups by recursion.
     if text.chars().count() >= STRING_CHARS_MAX {
-        let text = format!("{} is asked with fewer than {STRING_CHARS_MAX} characters", parameter.code);
+        let text = format!(
+            "{} is asked with fewer than {STRING_CHARS_MAX} characters (STRING_CHARS_MAX)",
+            parameter.code
+        );
         return Err(Outcome::invalid(text).with_code("too-costly"));
     }
     match full_text >= needed {

@@ -32,9 +32,10 @@ pub async fn settle(store: &Store, before: DateTime<Utc>, age_min: TimeDelta) ->
     let mut waited = Duration::ZERO;
     while is_being_written(store, before, age_min).await.map_err(database_error)? {
         if waited >= WAIT_MAX {
-            return Err(Outcome::unavailable(
-                "What was written at that instant is not committed yet; try again",
-            ));
+            return Err(Outcome::unavailable(format!(
+                "What was written at that instant is not committed after {} s (WAIT_MAX); try again",
+                WAIT_MAX.as_secs()
+            )));
         }
         tokio::time::sleep(LOOK_AGAIN).await;
         waited += LOOK_AGAIN;

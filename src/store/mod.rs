@@ -228,6 +228,19 @@ pub async fn index_complaint(pool: &PgPool) -> Result<Option<String>, Outcome> {
     Ok((version < INDEX_VERSION).then_some(text))
 }
 
+/// Which limit was reached, where one was.
+fn unavailable_for(error: &sqlx::Error) -> &'static str {
+    let code = error.as_database_error().and_then(|e| e.code());
+    match (error, code.as_deref()) {
+        (sqlx::Error::PoolTimedOut, _) => {
+            "No connection to the database was free, or could be opened, in time (database.pool_wait_ms, database.pool_size_max); try again"
+        }
+        (_, Some("57014")) => "The database was not done in time (database.statement_timeout_ms): ask for less, or try again",
+        (_, Some("53300")) => "The database takes no more connections (its max_connections, database.pool_size_max); try again",
+        _ => "The database is not available or too busy; try again",
+    }
+}
+
 /// What a failed statement means to a client: the database being away or busy is 503, anything else our own mistake.
 pub fn database_error(error: sqlx::Error) -> Outcome {
     let is_transient = match &error {
@@ -239,7 +252,7 @@ pub fn database_error(error: sqlx::Error) -> Outcome {
         _ => false,
     };
     let mut outcome = match is_transient {
-        true => Outcome::unavailable("The database is not available or too busy; try again"),
+        true => Outcome::unavailable(unavailable_for(&error)),
         false => Outcome::internal("database"),
     };
     // The message of a constraint can quote values: only its code and the kind of failure go to the log.

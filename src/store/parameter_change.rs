@@ -149,7 +149,8 @@ impl Change {
         self.rows.push(row.clone());
         self.changed.push(row);
         if self.rows.iter().filter(|row| row.is_in_use()).count() > IN_USE_MAX {
-            let text = format!("At most {IN_USE_MAX} search parameters of one's own are in use at a time: retire others first");
+            let text =
+                format!("At most {IN_USE_MAX} search parameters of one's own are in use at a time (IN_USE_MAX): retire others first");
             return Err(Outcome::conflict(text).with_code("too-costly"));
         }
         let (_, unusable) = registry(store, 0, &self.rows);

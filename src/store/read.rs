@@ -78,7 +78,7 @@ impl Reader {
     /// The current row of a resource, whatever its state; `None` if it never was.
     async fn row(&self, type_name: &str, id: &str) -> Result<Option<Row>, Outcome> {
         let (reply, answer) = oneshot::channel();
-        let busy = |_| Outcome::unavailable("Too many reads are waiting; try again");
+        let busy = |_| Outcome::unavailable(format!("{WAITING_MAX} reads are waiting, and no more may (WAITING_MAX); try again"));
         self.requests
             .try_send(Request {
                 hash: self_hash(type_name, id),

@@ -94,7 +94,12 @@ pub async fn codes(store: &Store, policy: Policy, as_of: Option<DateTime<Utc>>, 
     if let Some(kept) = kept(store, policy, as_of, asked).await? {
         return kept.codes.clone();
     }
-    let busy = |_| Outcome::unavailable("Too many value sets are being expanded; try again");
+    let busy = |_| {
+        Outcome::unavailable(format!(
+            "Other value sets are still being expanded after {} s (MAKING_WAIT_MAX); try again",
+            MAKING_WAIT_MAX.as_secs()
+        ))
+    };
     let _making = tokio::time::timeout(MAKING_WAIT_MAX, store.terminology.making.lock())
         .await
         .map_err(busy)?;
@@ -211,7 +216,7 @@ async fn rows(store: &Store, policy: Policy, as_of: Option<DateTime<Utc>>, sourc
     store.bodies.learn(&mut *conn, dictionaries).await.map_err(database_error)?;
     conn.done();
     if rows.len() > RESOURCES_MAX {
-        let text = format!("More than {RESOURCES_MAX} versions of the value set and of what it needs are stored here");
+        let text = format!("More than {RESOURCES_MAX} versions of the value set and of what it needs are stored here (RESOURCES_MAX)");
         return Err(Outcome::invalid(text).with_code("too-costly"));
     }
     Ok(rows)

@@ -78,12 +78,12 @@ impl Writer {
 
     /// Applies a unit: the answer comes after its commit. Errors: its own, or 503 when too much waits or the database is away.
     pub async fn apply(&self, unit: Unit) -> Result<UnitReply, Outcome> {
-        let busy = |_| Outcome::unavailable("Too many writes are waiting; try again");
+        let busy = |_| Outcome::unavailable("As many writes are waiting as may (database.writes_waiting_max); try again");
         let stopping = || Outcome::unavailable("The server is stopping; try again");
         let registry = &self.store.registry();
         let locks = unit.locks(registry);
         if locks.len() > LOCKS_MAX {
-            let text = format!("A write with conditions has at most {LOCKS_MAX} criteria and identifiers together");
+            let text = format!("A write with conditions has at most {LOCKS_MAX} criteria and identifiers together (LOCKS_MAX)");
             return Err(Outcome::invalid(text).with_code("too-costly"));
         }
         let place = self.places.clone().try_acquire_owned().map_err(busy)?;

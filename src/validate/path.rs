@@ -75,7 +75,7 @@ impl Issues {
         match self.found.len() {
             ISSUES_MAX => {}
             n if n + 1 == ISSUES_MAX => {
-                let text = format!("more than {ISSUES_MAX} issues: the rest is not listed");
+                let text = format!("more than {ISSUES_MAX} issues (ISSUES_MAX): the rest is not listed");
                 self.found.push(Issue {
                     severity: Severity::Error,
                     code: "too-costly",

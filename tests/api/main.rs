@@ -10,6 +10,7 @@ mod as_of;
 mod attacks;
 mod batch;
 mod bundle_reads;
+mod busy;
 mod conditional;
 mod conformance;
 mod contained;

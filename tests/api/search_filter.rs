@@ -141,7 +141,7 @@ fn what_is_no_filter_or_list_is_refused_with_its_place() {
     }
     let nested = format!("Patient?_filter={}given eq a{}", "(".repeat(5_000), ")".repeat(5_000));
     let answer = world.search(&nested).expect(400);
-    assert!(answer.text().contains("nested at most 32 times"));
+    assert!(answer.text().contains("nested at most 32 times (NESTING_MAX)"));
 }
 
 #[test]

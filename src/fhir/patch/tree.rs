@@ -247,7 +247,7 @@ impl<'d> Tree<'d> {
     /// Counts what is to be added at a path. Errors: 413 when it is too much, 422 when it nests too deeply.
     fn admit(&mut self, path: &[Step], value: &Node<'_>) -> Result<(), Outcome> {
         if path.len() + value.depth() > DEPTH_MAX {
-            let text = format!("The patch nests deeper than {DEPTH_MAX} levels");
+            let text = format!("The patch nests deeper than {DEPTH_MAX} levels (DEPTH_MAX)");
             return Err(Outcome::new(Category::Unprocessable, "too-costly", text));
         }
         self.room = self.room.checked_sub(value.size()).ok_or_else(|| self.too_large())?;
@@ -258,7 +258,7 @@ impl<'d> Tree<'d> {
     pub fn walk(&self, steps: usize) -> Result<(), Outcome> {
         self.steps.set(self.steps.get() + steps);
         if self.steps.get() > STEPS_MAX {
-            let text = format!("The patch takes more than {STEPS_MAX} steps through the resource: send fewer operations");
+            let text = format!("The patch takes more than {STEPS_MAX} steps through the resource (STEPS_MAX): send fewer operations");
             return Err(Outcome::new(Category::Unprocessable, "too-costly", text));
         }
         Ok(())

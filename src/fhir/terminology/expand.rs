@@ -75,7 +75,7 @@ impl fmt::Display for Problem {
             ),
             Problem::Unsupported(what) => write!(f, "{what} is not supported"),
             Problem::TooManyCodes => f.write_str("it stands for too many codes"),
-            Problem::TooDeep => write!(f, "value sets stand in each other more than {DEPTH_MAX} deep"),
+            Problem::TooDeep => write!(f, "value sets stand in each other more than {DEPTH_MAX} deep (DEPTH_MAX)"),
         }
     }
 }

@@ -35,7 +35,7 @@ impl Issues {
         let (code, expression, text) = match self.found.len() {
             ISSUES_MAX => return,
             n if n + 1 == ISSUES_MAX => {
-                let text = format!("more than {ISSUES_MAX} issues: the rest is not listed");
+                let text = format!("more than {ISSUES_MAX} issues (ISSUES_MAX): the rest is not listed");
                 ("too-costly", String::new(), text)
             }
             _ if child.is_empty() => (code, self.expression(), text.into()),

@@ -386,7 +386,7 @@ fn what_r4_does_not_have_is_told_with_its_path_and_what_would_be_right() {
     let (_, issues) = refused(&patient(&"<x/>".repeat(1_000)));
     assert_eq!(
         (issues.len(), issues[99].1.as_str()),
-        (100, "more than 100 issues: the rest is not listed")
+        (100, "more than 100 issues (ISSUES_MAX): the rest is not listed")
     );
     assert_eq!(refused("<div xmlns=\"http://www.w3.org/1999/xhtml\"/>").0, 422);
     assert_eq!(

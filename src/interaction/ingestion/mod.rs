@@ -192,7 +192,8 @@ impl Ingestion {
             match self.work.service.writer.apply(unit).await {
                 Err(outcome) if outcome.category == Category::PreconditionFailed && attempts < UPDATES_MAX => attempts += 1,
                 Err(outcome) if outcome.category == Category::PreconditionFailed => {
-                    return Err(Outcome::unavailable("The document is being changed; try again"));
+                    let text = format!("Others came before each of {UPDATES_MAX} attempts to change the document (UPDATES_MAX); try again");
+                    return Err(Outcome::unavailable(text));
                 }
                 result => {
                     result?;
@@ -266,9 +267,10 @@ impl Ingestion {
             }
             drop(conn);
             if begin.elapsed() > TURN_WAIT_MAX {
-                return Err(Outcome::unavailable(
-                    "Earlier operations on this document are still being carried out; try again",
-                ));
+                return Err(Outcome::unavailable(format!(
+                    "Earlier operations on this document are not carried out within {} s (TURN_WAIT_MAX); try again",
+                    TURN_WAIT_MAX.as_secs()
+                )));
             }
             // Whichever comes first: the look follows in both cases.
             let _ = tokio::time::timeout(TURN_POLL, ended).await;
@@ -320,7 +322,12 @@ impl Ingestion {
     /// Errors: 503 when the database does not answer.
     pub async fn health(&self) -> Result<(), Outcome> {
         let ping = async { ingestion::ping(&mut *self.work.conn().await?).await };
-        let away = |_| Outcome::unavailable("The database does not answer");
+        let away = |_| {
+            Outcome::unavailable(format!(
+                "The database does not answer within {} s (HEALTH_WAIT_MAX)",
+                HEALTH_WAIT_MAX.as_secs()
+            ))
+        };
         tokio::time::timeout(HEALTH_WAIT_MAX, ping)
             .await
             .map_err(away)?

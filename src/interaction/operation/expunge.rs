@@ -26,7 +26,7 @@ pub async fn expunge(service: &Service, call: &Call<'_>, input: &Input<'_>) -> R
     }
     let limit = input.number("limit", 1)?.unwrap_or(LIMIT_DEFAULT);
     if limit > LIMIT_MAX {
-        return Err(Outcome::invalid(format!("limit is at most {LIMIT_MAX}: ask again for more")).with_code("too-costly"));
+        return Err(Outcome::invalid(format!("limit is at most {LIMIT_MAX} (LIMIT_MAX): ask again for more")).with_code("too-costly"));
     }
     let mut wanted = Wanted {
         rid: None,

@@ -106,7 +106,9 @@ pub async fn change(service: &Service, call: &Call<'_>, input: &Input<'_>, chang
             Ok(reply) => return answer(&reply),
         }
     }
-    Err(Outcome::unavailable("Others change this resource all the time; try again"))
+    Err(Outcome::unavailable(format!(
+        "Others came before each of {ATTEMPTS_MAX} attempts to change this resource (ATTEMPTS_MAX); try again"
+    )))
 }
 
 fn check_version(row: &Row, precondition: Precondition) -> Result<(), Outcome> {

@@ -105,7 +105,7 @@ pub fn remarks(service: &Service, query: &Query, is_cut: bool) -> Vec<Issue> {
         remarks.push(remark(
             "too-costly",
             format!(
-                "The page may lack some of what it should include: it includes at most {} resources (search.includes_max), over at most {ITERATIONS_MAX} links",
+                "The page may lack some of what it should include: it includes at most {} resources (search.includes_max), over at most {ITERATIONS_MAX} links (ITERATIONS_MAX)",
                 service.limits.includes_max
             ),
         ));

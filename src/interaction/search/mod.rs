@@ -80,7 +80,9 @@ pub async fn search(service: &Service, base: &str, scope: Scope<'_>, query: &str
             return reply;
         }
     }
-    Err(Outcome::unavailable("The search parameters are being changed; try again"))
+    Err(Outcome::unavailable(format!(
+        "The search parameters were changed during each of {CHANGES_MAX} searches (CHANGES_MAX); try again"
+    )))
 }
 
 async fn search_by(

@@ -179,7 +179,7 @@ impl Reader {
     /// `not (filter)`, `(filter)` or a comparison.
     fn operand(&mut self, depth: usize) -> Result<Filter, Outcome> {
         if depth > NESTING_MAX {
-            return Err(Outcome::invalid(format!("_filter is nested at most {NESTING_MAX} times")).with_code("too-costly"));
+            return Err(Outcome::invalid(format!("_filter is nested at most {NESTING_MAX} times (NESTING_MAX)")).with_code("too-costly"));
         }
         self.space();
         let before = self.place;

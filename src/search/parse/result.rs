@@ -128,7 +128,7 @@ impl Parser<'_> {
             keys.push(Sort { key, is_descending });
         }
         if keys.len() > SORT_KEYS_MAX {
-            let text = format!("_sort has at most {SORT_KEYS_MAX} keys");
+            let text = format!("_sort has at most {SORT_KEYS_MAX} keys (SORT_KEYS_MAX)");
             return Err(Outcome::invalid(text).with_code("too-costly"));
         }
         Ok(keys)

@@ -86,7 +86,10 @@ fn below(parameter: &Parameter, uri: &str) -> Result<Condition, Outcome> {
         return Ok(Condition::Lookup(Lookup::Uris { keys, below }));
     }
     if uri_ancestors(uri).count() > URI_SEGMENTS_MAX {
-        let text = format!("{}:below needs a URI of at most {URI_SEGMENTS_MAX} segments", parameter.code);
+        let text = format!(
+            "{}:below needs a URI of at most {URI_SEGMENTS_MAX} segments (URI_SEGMENTS_MAX)",
+            parameter.code
+        );
         return Err(Outcome::invalid(text).with_code("too-costly"));
     }
     Ok(Condition::Terms(terms(parameter, std::iter::once(Token::UriBelow(uri)))))
