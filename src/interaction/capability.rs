@@ -119,6 +119,7 @@ fn documentation(service: &Service) -> String {
     format!(
         "Unknown search parameters are refused (Prefer: handling=lenient reports them instead). PATCH takes JSON Patch and FHIRPath Patch, also with \
             criteria. Writes take X-Provenance, deletes X-Cascade: delete and, with criteria, _count. Histories take _since, _at and _sort. Not supported yet: {}. Named queries (_query):{}. \
+            _sort also takes _score, with _text or _content, and near, where it is searched by. \
             Extensions: _asOf=[instant or date] on a read or a search answers as of then; _explain=true on a search answers its statements \
             and plans, where that is granted. /openapi.json, beside /fhir, says all this as an OpenAPI document.",
         NOT_SUPPORTED.join(", "),

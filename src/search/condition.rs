@@ -168,6 +168,18 @@ pub struct Near {
     pub metres: f64,
 }
 
+/// Mean radius of the Earth in metres: the sphere is off by half a percent at most.
+pub const EARTH_RADIUS: f64 = 6_371_008.8;
+
+impl Near {
+    /// Metres to a place, as the compiled condition measures them.
+    pub fn metres_to(&self, (longitude, latitude): (f64, f64)) -> f64 {
+        let half = |a: f64, b: f64| ((a - b).to_radians() / 2.0).sin().powi(2);
+        let across = self.latitude.to_radians().cos() * latitude.to_radians().cos() * half(longitude, self.longitude);
+        2.0 * EARTH_RADIUS * (half(latitude, self.latitude) + across).sqrt().min(1.0).asin()
+    }
+}
+
 /// Which unit a quantity has.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Unit {
@@ -190,6 +202,29 @@ pub struct Joint {
 }
 
 impl Condition {
+    /// The full texts that a match has, or one of them at least.
+    pub fn texts(&self) -> Vec<(bool, &str)> {
+        match self {
+            Condition::FullText(is_content, text) => vec![(*is_content, text)],
+            Condition::All(conditions) | Condition::Any(conditions) => conditions.iter().flat_map(Condition::texts).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The places that a match is near to one of; of several conditions on places those of the first.
+    pub fn places(&self) -> Vec<Near> {
+        match self {
+            Condition::Near(near) => vec![*near],
+            Condition::Any(conditions) => conditions.iter().flat_map(Condition::places).collect(),
+            Condition::All(conditions) => conditions
+                .iter()
+                .map(Condition::places)
+                .find(|places| !places.is_empty())
+                .unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+
     /// A part of it is full text.
     pub fn looks_into_text(&self) -> bool {
         match self {

@@ -111,11 +111,6 @@ pub fn check(queries: &[Query]) -> Result<(), Outcome> {
         );
         return Err(Outcome::not_supported(text));
     }
-    if query.contained.searched == Searched::Both && sorts(|key| matches!(key, SortKey::Read(_))) {
-        return Err(Outcome::not_supported(
-            "_sort by a token, a reference or a URI does not go with _contained=both: ask with _contained=true and =false one by one",
-        ));
-    }
     Ok(())
 }
 

@@ -374,7 +374,7 @@ fn key(alias: &str, sort: &Sort, reads: Reads) -> Key {
         SortKey::String(keys) => (side(STRINGS, "value", keys), "text"),
         SortKey::Quantity(keys) => (side(QUANTITIES, "low", keys), "float8"),
         // Read from the row itself (`interaction::search::sorted`).
-        SortKey::Read(_) => ("null::text".to_owned(), "text"),
+        SortKey::Read(_) | SortKey::Score | SortKey::Distance => ("null::text".to_owned(), "text"),
         SortKey::Referenced(salt) => (format!("({alias}.self_hash # {salt})"), "bigint"),
     };
     Key {

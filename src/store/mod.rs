@@ -28,6 +28,7 @@ pub mod read;
 pub mod reindex;
 pub mod restored;
 pub mod rows;
+pub mod score;
 pub mod search_parameter;
 pub mod statements;
 pub mod statistics;

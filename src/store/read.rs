@@ -191,7 +191,7 @@ fn container(row: &PgRow, rid: i64) -> Result<Option<Container>, sqlx::Error> {
     }))
 }
 
-fn note(store: &Store, plan: Plan, sql: &Sql) {
+pub fn note(store: &Store, plan: Plan, sql: &Sql) {
     if let Some(asked) = &store.asked {
         asked.push(plan, sql);
     }

@@ -123,3 +123,38 @@ fn what_is_no_place_is_refused() {
     server.get("/Location?near:exact=41.9|12.5").refused(400);
     server.get("/Location?near=41.9|12.5|1e300|km").expect(200);
 }
+
+#[test]
+fn the_nearest_come_first_when_they_are_sorted_so() {
+    let world = World::new();
+    world.load(PLACES.iter().map(|(name, at)| (*name, location(at.0, at.1))).collect());
+    let by_distance = |center: (f64, f64)| {
+        let mut names = PLACES.to_vec();
+        names.sort_by(|a, b| kilometres(center, a.1).total_cmp(&kilometres(center, b.1)));
+        names.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>()
+    };
+    for (_, center) in PLACES {
+        let search = format!("Location?near={}|{}|25000|km", center.0, center.1);
+        let mut expected = by_distance(center);
+        assert_eq!(world.ordered(&format!("{search}&_sort=near")), expected, "{search}");
+        expected.reverse();
+        assert_eq!(world.ordered(&format!("{search}&_sort=-near")), expected, "{search}");
+    }
+    // Page by page; of several places the nearest counts.
+    let pages = world
+        .server
+        .pages(&world.path("Location?near=41.9010|12.5020|25000|km&_sort=near&_count=3"));
+    let paged: Vec<String> = pages.iter().flat_map(|page| world.names(page, "match")).collect();
+    assert_eq!(paged, by_distance((41.9010, 12.5020)));
+    assert_eq!(
+        world.ordered("Location?near=41.9022|12.4539|40|km,45.4642|9.19|40|km&_sort=near,_id"),
+        ["milan", "vatican", "termini", "ostia"]
+    );
+    for search in [
+        "Location?_sort=near",
+        "Location?near:missing=false&_sort=near",
+        "?_type=Location,Patient&_sort=near",
+    ] {
+        world.search(search).refused(400);
+    }
+}

@@ -110,6 +110,25 @@ fn identifiers_and_uris_give_an_order_too() {
 }
 
 #[test]
+fn several_types_have_one_order_by_what_has_no_index() {
+    let world = World::new();
+    let tagged = |mut resource: Value, tag: &str| {
+        resource["meta"] = json!({"tag": [{"system": "a", "code": tag}]});
+        resource
+    };
+    world.load(vec![
+        ("o2", tagged(observation("1"), "2")),
+        ("p1", tagged(json!({"resourceType": "Patient"}), "1")),
+        ("p3", tagged(json!({"resourceType": "Patient"}), "3")),
+        ("o4", tagged(observation("1"), "4")),
+    ]);
+    assert_eq!(world.ordered("?_type=Observation,Patient&_sort=_tag"), ["p1", "o2", "p3", "o4"]);
+    let pages = world.server.pages(&world.path("?_type=Patient,Observation&_sort=_tag&_count=1"));
+    let paged: Vec<String> = pages.iter().flat_map(|page| world.names(page, "match")).collect();
+    assert_eq!(paged, ["p1", "o2", "p3", "o4"]);
+}
+
+#[test]
 fn too_many_matches_are_not_sorted_by_what_has_no_order_and_the_setting_is_named() {
     let dir = DataDir::new();
     let server = Server::start(&dir, &[("EDS_SEARCH_SORT_ROWS_MAX", "3")]);
@@ -144,5 +163,5 @@ fn what_is_no_order_is_refused() {
         server.get(&format!("/Observation?_sort={sort}")).refused(400);
     }
     server.get("/Location?_sort=near").refused(400);
-    server.get("/?_type=Observation,Patient&_sort=_tag").refused(400);
+    server.get("/?_type=Observation,Patient&_sort=gender").refused(400);
 }

@@ -1,8 +1,10 @@
 //! Full text: `_text` in narratives, `_content` in everything. Spec: <https://hl7.org/fhir/R4/search.html#content>.
 
+use crate::support::http::encoded;
 use crate::support::server::DataDir;
 use crate::support::server::Server;
 use crate::support::server::ids_of;
+use crate::support::server::next_of;
 use crate::support::world::World;
 use serde_json::Value;
 use serde_json::json;
@@ -62,6 +64,88 @@ fn narratives_are_found_by_their_words_in_italian() {
         let answer = world.search(search).expect(400);
         assert!(answer.text().contains(&text.replace('"', "\\\"")), "{search}: {}", answer.text());
     }
+}
+
+/// Scores of the matches of a page, in its order.
+fn scores(page: &Value) -> Vec<f64> {
+    let matches = page["entry"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|entry| entry["search"]["mode"] == "match");
+    matches.map(|entry| entry["search"]["score"].as_f64().unwrap()).collect()
+}
+
+#[test]
+fn matches_tell_how_well_they_fit_and_are_ordered_by_it_on_request() {
+    // "When searching, the server's search ranking score for the entry ... between 0 and 1, where 1 is most relevant" (Bundle.entry.search.score).
+    let world = World::new();
+    world.load(vec![
+        ("once", report("Un fegato, e poi altro.", "x")),
+        ("often", report("Fegato, fegato, fegato e ancora fegato.", "x")),
+        ("twice", report("Fegato, rene, fegato.", "x")),
+        ("other", report("Rene", "x")),
+    ]);
+    let page = world.search("DiagnosticReport?_text=fegato&_sort=-_score").expect(200).json();
+    let found = scores(&page);
+    assert_eq!(world.names(&page, "match"), ["often", "twice", "once"]);
+    assert!(
+        found.is_sorted_by(|a, b| a > b) && found.iter().all(|score| (0.0..=1.0).contains(score)),
+        "{found:?}"
+    );
+    assert_eq!(
+        world.ordered("DiagnosticReport?_text=fegato&_sort=_score"),
+        ["once", "twice", "often"]
+    );
+    // Without an order the newest come first, as in any search; the score is told all the same, and of the system too.
+    for search in [
+        "DiagnosticReport?_text=fegato",
+        "DiagnosticReport?_text=fegato&_sort=_id",
+        "?_text=fegato",
+    ] {
+        let mut told = scores(&world.search(search).expect(200).json());
+        told.sort_by(|a, b| b.total_cmp(a));
+        assert_eq!(told, found, "{search}");
+    }
+    // Of alternatives the one that fits best counts, and what must not stand there fits nothing.
+    assert_eq!(world.ordered("DiagnosticReport?_text=rene,fegato&_sort=-_score,_id")[0], "often");
+    assert_eq!(
+        world.ordered("DiagnosticReport?_text=fegato -rene&_sort=-_score"),
+        ["often", "once"]
+    );
+    let page = world.search("DiagnosticReport?code:text=esame").expect(200).json();
+    assert!(page["entry"][0]["search"].get("score").is_none(), "{page}");
+    let several = "?_type=DiagnosticReport,Observation&_text=fegato&_sort=-_score";
+    assert_eq!(world.ordered(several), ["often", "twice", "once"]);
+    for search in ["DiagnosticReport?_sort=-_score", "DiagnosticReport?_text=x&_sort=score"] {
+        world.search(search).refused(400);
+    }
+}
+
+#[test]
+fn pages_by_score_neither_repeat_nor_lose_while_others_write() {
+    let world = World::new();
+    let names: Vec<String> = (0..9).map(|i| format!("r{i}")).collect();
+    let text = |i: usize| report(&"milza ".repeat(i % 4 + 1), "x");
+    world.load(names.iter().enumerate().map(|(i, name)| (name.as_str(), text(i))).collect());
+    let mut seen = Vec::new();
+    let first = world.path("DiagnosticReport?_text=milza&_sort=-_score&_count=2");
+    let mut next = Some(format!("/fhir{}", encoded(&first)));
+    while let Some(target) = next {
+        let page = world.server.request("GET", &target).send().expect(200).json();
+        seen.extend(world.names(&page, "match"));
+        // One that fits better than all, and one that fits as well as others.
+        world
+            .put(&format!("new{}", seen.len()), report(&"milza ".repeat(9), "x"))
+            .expect(201);
+        world.put(&format!("same{}", seen.len()), text(3)).expect(201);
+        next = next_of(&page);
+    }
+    seen.retain(|name| name.starts_with('r'));
+    let best = |name: &String| std::cmp::Reverse(name[1..].parse::<usize>().unwrap() % 4);
+    assert!(seen.is_sorted_by_key(best), "{seen:?}");
+    seen.sort();
+    assert_eq!(seen, names);
 }
 
 #[test]

@@ -150,6 +150,16 @@ pub const SEARCH: &[Row] = &[
         "search_results",
     ),
     yes("_sort by several parameters", "GET /Observation?_sort=-date,code", "search_sort"),
+    yes(
+        "search.score, _sort=_score",
+        "GET /DiagnosticReport?_text=fegato&_sort=-_score",
+        "search_text",
+    ),
+    yes(
+        "_sort=near, as HAPI has it",
+        "GET /Location?near=45.46%7C9.19%7C5%7Ckm&_sort=near",
+        "search_near",
+    ),
     yes("_total", "GET /Patient?_total=accurate", "search_results"),
     yes("_summary, _elements", "GET /Patient?_elements=name,birthDate", "search_results"),
     yes("_contained, _containedType", "GET /Medication?_contained=true", "contained"),

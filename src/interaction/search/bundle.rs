@@ -74,7 +74,11 @@ pub fn bundle(
             true => out.push_str(&json),
             false => subset::push(service, query, type_name, &json, &mut out)?,
         }
-        let _ = write!(out, ",\"search\":{{\"mode\":\"{mode}\"}}}}");
+        let _ = write!(out, ",\"search\":{{\"mode\":\"{mode}\"");
+        if let Some(score) = page.scores.get(&found.row.rid).filter(|_| mode == "match") {
+            let _ = write!(out, ",\"score\":{score:.6}");
+        }
+        out.push_str("}}");
     }
     let remarks = remarks(service, query, is_cut);
     if !remarks.is_empty() {

@@ -41,6 +41,7 @@ use crate::store::explain;
 use crate::store::explain::Explained;
 use crate::store::index_complaint;
 use crate::store::read;
+use crate::store::score;
 use crate::store::search_parameter::is_still;
 use std::sync::Arc;
 
@@ -162,12 +163,13 @@ async fn check_contained(service: &Service, scope: Scope<'_>) -> Result<(), Outc
 async fn answer(service: &Service, base: &str, path: &str, queries: &[Query]) -> Result<Reply, Outcome> {
     let total = total(service, queries).await?;
     let first = &queries[0];
-    let fetched = match first.summary == Summary::Count || first.count == 0 {
+    let mut fetched = match first.summary == Summary::Count || first.count == 0 {
         true => Page::default(),
-        false if sorted::is_needed(first) => sorted::matches(service, first, path).await?,
+        false if sorted::is_needed(first) => sorted::matches(service, queries, path).await?,
         false if queries.len() == 1 => matches(service, first, path).await?,
         false => matches_of_types(service, queries, path).await?,
     };
+    fetched.scores = score::scores(&service.store, &first.condition, &fetched.found).await?;
     let (included, is_cut) = included(service, first, &fetched.found).await?;
     bundle(service, base, path, first, total, fetched, included, is_cut)
 }

@@ -19,6 +19,7 @@ use crate::search::types;
 use crate::store::read;
 use crate::store::read::Found;
 use crate::store::read::row_columns;
+use std::collections::HashMap;
 
 /// A cursor's row when the next page begins with the first row of a part.
 const FROM_THE_BEGINNING: i64 = i64::MAX;
@@ -32,6 +33,8 @@ const NEWEST: Sort = Sort {
 #[derive(Default)]
 pub struct Page {
     pub found: Vec<Found>,
+    /// How well each match fits, by its row id, where a text was asked for.
+    pub scores: HashMap<i64, f64>,
     pub next: Option<Cursor>,
     /// The page before it: `None` when there is none or the way back is not known; `Some(None)` for the first page.
     pub previous: Option<Option<Cursor>>,
@@ -63,6 +66,7 @@ impl Begin {
         let this = self.cursor.as_ref();
         Page {
             found,
+            scores: HashMap::new(),
             next: next.map(|place| Cursor::next(this, self.fingerprint, place)),
             previous: this.and_then(Cursor::previous),
         }

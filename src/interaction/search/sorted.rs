@@ -1,5 +1,5 @@
-//! `_sort` by what the index has no order of: tokens, references, URIs. All matches are read and sorted, so they must not be too many.
-//! Spec: <https://hl7.org/fhir/R4/search.html#sort>.
+//! `_sort` by what the index has no order of: tokens, references, URIs, how well a text fits (`_score`), how far a place is (`near`). All matches are
+//! read and sorted, so they must not be too many. Spec: <https://hl7.org/fhir/R4/search.html#sort>; `near` is HAPI's.
 
 use crate::fhir::json::Document;
 use crate::interaction::Service;
@@ -7,6 +7,7 @@ use crate::interaction::search::page::Begin;
 use crate::interaction::search::page::Page;
 use crate::outcome::Outcome;
 use crate::search::density::Plan;
+use crate::search::index::index;
 use crate::search::index::order::order_value;
 use crate::search::page::PageRead;
 use crate::search::page::Part;
@@ -16,19 +17,30 @@ use crate::search::parse::SortKey;
 use crate::store::read;
 use crate::store::read::Found;
 use crate::store::read::row_columns;
+use crate::store::score;
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 /// Rows whose values are read before others that the thread answers have their turn.
 const ROWS_AT_ONCE: usize = 32;
 
 pub fn is_needed(query: &Query) -> bool {
-    query.sort.iter().any(|sort| matches!(sort.key, SortKey::Read(_)))
+    query.sort.iter().any(|sort| sort.key.is_read())
 }
 
-/// The matches of one page. Errors: 400 naming the setting if there are too many to sort.
-pub async fn matches(service: &Service, query: &Query, path: &str) -> Result<Page, Outcome> {
+/// The matches of one page, of one type or several. Errors: 400 naming the setting if there are too many to sort.
+pub async fn matches(service: &Service, queries: &[Query], path: &str) -> Result<Page, Outcome> {
+    let query = &queries[0];
     let begin = Begin::open(service, query, path)?;
-    let mut found = gather(service, query).await?;
+    let max = service.limits.sort_rows_max;
+    let mut found = Vec::new();
+    for query in queries {
+        let of_type = gather(service, query, max + 1 - found.len()).await?;
+        found.extend(of_type);
+        if found.len() > max {
+            return Err(too_many(max));
+        }
+    }
     found.sort_by(|a, b| compare(&query.sort, (&a.keys, a.row.rid), (&b.keys, b.row.rid)));
     if let Some(place) = begin.place() {
         let shown = found.partition_point(|f| compare(&query.sort, (&f.keys, f.row.rid), (&place.keys, place.rid)) != Ordering::Greater);
@@ -37,16 +49,18 @@ pub async fn matches(service: &Service, query: &Query, path: &str) -> Result<Pag
     Ok(begin.page_of(query.count, found))
 }
 
-/// All matches, with the keys of the whole order.
-async fn gather(service: &Service, query: &Query) -> Result<Vec<Found>, Outcome> {
-    let max = service.limits.sort_rows_max;
+fn too_many(max: usize) -> Outcome {
+    let text = format!(
+        "_sort by a token, a reference, a URI, _score or near reads all matches, at most {max} (search.sort_rows_max): ask for fewer, or sort by a \
+             date, string, number, quantity, _id or _lastUpdated"
+    );
+    Outcome::invalid(text).with_code("too-costly")
+}
+
+/// The matches of a type, with the keys of the whole order.
+async fn gather(service: &Service, query: &Query, limit: usize) -> Result<Vec<Found>, Outcome> {
     let from_index = Query {
-        sort: query
-            .sort
-            .iter()
-            .filter(|sort| !matches!(sort.key, SortKey::Read(_)))
-            .cloned()
-            .collect(),
+        sort: query.sort.iter().filter(|sort| !sort.key.is_read()).cloned().collect(),
         ..query.clone()
     };
     let page = PageRead {
@@ -54,24 +68,26 @@ async fn gather(service: &Service, query: &Query) -> Result<Vec<Found>, Outcome>
         query: &from_index,
         part: Part::All,
         after: None,
-        limit: max + 1,
+        limit,
     };
     let (plan, sql) = match service.store.density().gathered(&query.condition) {
         Some((driver, rest)) => (Plan::Gather, page.sql_to_gather(&driver, &rest, row_columns)),
         None => (Plan::Walk, page.sql_to_walk(&query.condition, row_columns)),
     };
     let mut found = read::page(&service.store, plan, sql, from_index.sort.len()).await?;
-    if found.len() > max {
-        let text = format!(
-            "_sort by a token, a reference or a URI reads all matches, at most {max} (search.sort_rows_max): ask for fewer, or sort by a date, string, \
-             number, quantity, _id or _lastUpdated"
-        );
-        return Err(Outcome::invalid(text).with_code("too-costly"));
+    if found.len() == limit {
+        // One more than may be sorted: they are too many.
+        return Ok(found);
     }
     let registry = service.store.registry();
     let of = registry
         .of(&query.type_name)
         .ok_or_else(|| Outcome::internal("a query of no type"))?;
+    let scores = match query.sort.iter().any(|sort| sort.key == SortKey::Score) {
+        true => score::scores(&service.store, &query.condition, &found).await?,
+        false => HashMap::new(),
+    };
+    let places = query.condition.places();
     for (i, found) in found.iter_mut().enumerate() {
         if i % ROWS_AT_ONCE == 0 {
             tokio::task::yield_now().await;
@@ -83,6 +99,12 @@ async fn gather(service: &Service, query: &Query) -> Result<Vec<Found>, Outcome>
             SortKey::Read(code) => of
                 .get(code)
                 .and_then(|parameter| order_value(of, parameter, sort.is_descending, document.root())),
+            SortKey::Score => scores.get(&found.row.rid).map(f64::to_string),
+            SortKey::Distance => {
+                let positions = index(of, document.root()).positions;
+                let distances = positions.iter().flat_map(|at| places.iter().map(|place| place.metres_to(*at)));
+                distances.min_by(f64::total_cmp).map(|metres| metres.to_string())
+            }
             _ => from_index.next().flatten(),
         };
         found.keys = query.sort.iter().map(key).collect();
@@ -113,7 +135,7 @@ fn compare(sort: &[Sort], (a, a_rid): (&[Option<String>], i64), (b, b_rid): (&[O
 fn compare_values(key: &SortKey, a: &str, b: &str) -> Ordering {
     match key {
         SortKey::PrimaryDate | SortKey::Date(_) | SortKey::Referenced(_) => a.parse::<i64>().ok().cmp(&b.parse::<i64>().ok()),
-        SortKey::Quantity(_) => {
+        SortKey::Quantity(_) | SortKey::Score | SortKey::Distance => {
             let number = |text: &str| text.parse::<f64>().unwrap_or(f64::NAN);
             number(a).total_cmp(&number(b))
         }

@@ -3,11 +3,10 @@
 
 use crate::search::compile::Compiler;
 use crate::search::compile::source::POSITIONS;
+use crate::search::condition::EARTH_RADIUS as RADIUS;
 use crate::search::condition::Near;
 use crate::search::sql::Arg;
 
-/// Mean radius of the Earth in metres: the sphere is off by half a percent at most.
-const RADIUS: f64 = 6_371_008.8;
 /// A box is a little wider than the distance, so that rounding takes nothing away at its edges.
 const MARGIN: f64 = 1e-9;
 

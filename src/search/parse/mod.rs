@@ -4,6 +4,7 @@
 pub mod custom;
 pub mod filter;
 pub mod link;
+pub mod order;
 pub mod result;
 
 use crate::fhir::definitions::model::SearchParameterKind;
@@ -19,6 +20,8 @@ use crate::search::parameters::LEADING_PARAMETER;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::Registry;
 use crate::search::parameters::TypeParameters;
+use crate::search::parse::order::check_measured;
+use crate::search::parse::order::check_same_order;
 use crate::search::term::type_term;
 use crate::search::value;
 use crate::search::value::bad_modifier;
@@ -85,8 +88,19 @@ pub enum SortKey {
     Quantity(Vec<i32>),
     /// A parameter of which the index has no order: its values are read from the matches.
     Read(String),
+    /// How well the text that is asked for fits (`_score`).
+    Score,
+    /// How far the place is that is asked for (`near`).
+    Distance,
     /// The term by which others reference the resource, under this salt.
     Referenced(i64),
+}
+
+impl SortKey {
+    /// No index has its order: all matches are read.
+    pub fn is_read(&self) -> bool {
+        matches!(self, SortKey::Read(_) | SortKey::Score | SortKey::Distance)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -233,6 +247,7 @@ impl<'a> Parser<'a> {
                 // Indexes of their own have resources alone.
                 (query.code, query.holders) = (None, None);
             }
+            check_measured(query)?;
             match query.sort.is_empty() {
                 true => query.sort = query.holders.iter().map(Holders::sort).collect(),
                 false => query.holders = None,
@@ -442,28 +457,6 @@ fn missing(of: &TypeParameters, parameter: &Parameter, text: &str) -> Result<Con
         "true" => Ok(condition),
         "false" => Ok(Condition::negated(condition)),
         _ => Err(Outcome::invalid(format!("{}:missing is true or false", parameter.code))),
-    }
-}
-
-/// What is sorted by is of one kind in all types, so that their matches have one order.
-fn check_same_order(queries: &[Query]) -> Result<(), Outcome> {
-    let kind = |sort: &Sort| match &sort.key {
-        SortKey::PrimaryDate => std::mem::discriminant(&SortKey::Date(Vec::new())),
-        key => std::mem::discriminant(key),
-    };
-    if queries.len() > 1 && queries[0].sort.iter().any(|sort| matches!(sort.key, SortKey::Read(_))) {
-        return Err(Outcome::not_supported(
-            "_sort by a token, a reference or a URI is supported on one type: search on these types one by one",
-        ));
-    }
-    let is_same = queries
-        .windows(2)
-        .all(|pair| pair[0].sort.iter().map(kind).eq(pair[1].sort.iter().map(kind)));
-    match is_same {
-        true => Ok(()),
-        false => Err(Outcome::invalid(
-            "_sort: a parameter is of another kind in another type: search on these types one by one",
-        )),
     }
 }
 

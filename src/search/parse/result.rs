@@ -116,11 +116,7 @@ impl Parser<'_> {
                         "_sort is written [parameter],[parameter]...: each with - before it for descending order",
                     ));
                 }
-                "_score" => {
-                    return Err(Outcome::not_supported(
-                        "_sort=_score: no parameter of this search says how well a resource matches",
-                    ));
-                }
+                "_score" => SortKey::Score,
                 "_lastUpdated" => SortKey::LastUpdated,
                 "_id" => SortKey::Id,
                 _ => sort_key(self.parameter(of, code)?)?,
@@ -218,6 +214,7 @@ fn sort_key(parameter: &Parameter) -> Result<SortKey, Outcome> {
         K::String if !parameter.keys.is_empty() => Ok(SortKey::String(parameter.keys.clone())),
         K::Number | K::Quantity => Ok(SortKey::Quantity(parameter.keys.clone())),
         K::Token | K::Reference | K::Uri => Ok(SortKey::Read(parameter.code.clone())),
+        K::Special if parameter.code == "near" => Ok(SortKey::Distance),
         K::String | K::Composite | K::Special => Err(Outcome::invalid(format!(
             "_sort by {} has no order: sort by one of its parts, or by another parameter",
             parameter.code
