@@ -37,6 +37,8 @@ pub struct Density {
     pub rows: f64,
     /// Share of the rows that have a term, for those that are dense.
     pub terms: HashMap<i64, f32>,
+    /// Contained resources that have a term, for those that are dense: a chain leads to them too.
+    pub contained: HashMap<i64, f64>,
     pub strings: Strings,
 }
 
@@ -107,7 +109,7 @@ impl Density {
         };
         let (terms, others): (Vec<&Condition>, Vec<&Condition>) = conditions.iter().partition(|c| match c {
             Condition::Terms(_) => true,
-            Condition::Chain(_, inner) => !self.is_dense(inner),
+            Condition::Chain(_, inner) => !self.is_dense_target(inner),
             _ => false,
         });
         let least = |conditions: &[&Condition]| conditions.iter().map(|c| self.rows_of(c)).fold(f64::INFINITY, f64::min);
@@ -163,7 +165,7 @@ impl Density {
     fn asked(&self, condition: &Condition) -> Condition {
         let inner = |inner: &Condition| Box::new(self.asked(inner));
         match condition {
-            Condition::Chain(salts, target) if self.is_dense(target) => Condition::LeadsTo(salts.clone(), inner(target)),
+            Condition::Chain(salts, target) if self.is_dense_target(target) => Condition::LeadsTo(salts.clone(), inner(target)),
             Condition::Has(salts, source) if self.is_dense(source) => Condition::IsHeldBy(salts.clone(), inner(source)),
             Condition::All(conditions) => Condition::All(conditions.iter().map(|c| self.asked(c)).collect()),
             Condition::Any(conditions) => Condition::Any(conditions.iter().map(|c| self.asked(c)).collect()),
@@ -176,6 +178,26 @@ impl Density {
         self.terms.get(&term).map_or(UNLISTED_ROWS, |share| f64::from(*share) * self.rows)
     }
 
+    fn is_dense_target(&self, condition: &Condition) -> bool {
+        self.rows_of(condition) + self.contained_rows_of(condition) > GATHER_ROWS_MAX
+    }
+
+    /// About as many contained resources satisfy the condition, at most.
+    fn contained_rows_of(&self, condition: &Condition) -> f64 {
+        match condition {
+            _ if self.contained.is_empty() => 0.0,
+            Condition::All(conditions) => conditions.iter().map(|c| self.contained_rows_of(c)).fold(f64::INFINITY, f64::min),
+            Condition::Any(conditions) => conditions.iter().map(|c| self.contained_rows_of(c)).sum(),
+            Condition::Terms(terms) => terms
+                .iter()
+                .map(|term| self.contained.get(term).copied().unwrap_or(UNLISTED_ROWS))
+                .sum(),
+            Condition::Ids(_) => 0.0,
+            Condition::StringEquals(..) | Condition::StringStart(..) => UNLISTED_ROWS,
+            _ => f64::INFINITY,
+        }
+    }
+
     /// About as many rows as the index gives for the condition, at most.
     fn rows_of(&self, condition: &Condition) -> f64 {
         match condition {
@@ -184,7 +206,7 @@ impl Density {
             Condition::Terms(terms) => terms.iter().map(|term| self.rows_of_term(*term)).sum(),
             Condition::Ids(hashes) => hashes.len() as f64,
             Condition::StringEquals(_, text) | Condition::StringStart(_, text) => self.strings.rows_of_prefix(text),
-            Condition::Chain(_, inner) => self.rows_of(inner) * TARGET,
+            Condition::Chain(_, inner) => (self.rows_of(inner) + self.contained_rows_of(inner)) * TARGET,
             Condition::Has(_, inner) => self.rows_of(inner),
             // No index, or one whose ranges are known to the planner alone.
             Condition::Not(_)
@@ -255,6 +277,7 @@ mod tests {
             is_index_current: true,
             rows: 1_000_000.0,
             terms: HashMap::from([(1, 0.4), (2, 0.001)]),
+            contained: HashMap::from([(3, 50_000.0), (4, 20_000.0)]),
             strings: Strings {
                 rows: 300_000.0,
                 common: vec![("rossi".to_owned(), 0.05)],
@@ -286,6 +309,10 @@ mod tests {
             (Chain(vec![5], Box::new(Terms(vec![9]))), Plan::Gather),
             (Chain(vec![5], Box::new(Terms(vec![1]))), Plan::Walk),
             (Chain(vec![5], Box::new(Ids(vec![9]))), Plan::Gather),
+            // Targets that are contained.
+            (Chain(vec![5], Box::new(All(vec![Terms(vec![3]), Terms(vec![4])]))), Plan::Walk),
+            (Chain(vec![5], Box::new(All(vec![Terms(vec![3]), Terms(vec![9])]))), Plan::Gather),
+            (Terms(vec![3]), Plan::Gather),
             (All(vec![Chain(vec![5], Box::new(Terms(vec![1]))), Terms(vec![1])]), Plan::Walk),
             (Has(vec![5], Box::new(Terms(vec![1]))), Plan::Walk),
             (All(Vec::new()), Plan::Walk),

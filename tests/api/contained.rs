@@ -585,6 +585,59 @@ fn a_resource_contains_a_bounded_number_of_others() {
 }
 
 #[test]
+fn chains_to_very_many_go_through_what_is_contained_too() {
+    let dir = DataDir::new();
+    let server = Server::start(&dir, &[]);
+    // More than a search gathers, of resources and of contained ones.
+    let patients = (0..2_200).map(|i| {
+        json!({"resource": {"resourceType": "Patient", "id": format!("p{i}"), "gender": "male"},
+                                             "request": {"method": "PUT", "url": format!("Patient/p{i}")}})
+    });
+    server.bundle("transaction", patients.collect()).expect(200);
+    let requests = (0..2_200).map(|i| {
+        let mut resource = request(&format!("m{i}"), if i < 3 { "rare" } else { "dense" });
+        resource["contained"][2]["gender"] = json!("male");
+        if i % 2 == 0 {
+            resource["subject"] = json!({"reference": format!("Patient/p{i}")});
+        }
+        if i % 10 == 0 {
+            resource["subject"] = json!({"reference": "Patient/nobody"});
+        }
+        json!({"resource": resource, "request": {"method": "PUT", "url": format!("MedicationRequest/m{i}")}})
+    });
+    server.bundle("transaction", requests.collect()).expect(200);
+    Session::open(&dir).execute("analyze");
+    server.stop();
+    let server = Server::start(&dir, &[("EDS_SEARCH_EXPLAIN_ALLOWED", "true")]);
+    let male = "subject:Patient.gender=male";
+    for (search, expected) in [
+        (format!("MedicationRequest?{male}"), 1_980),
+        (format!("MedicationRequest?{male}&medication.code=rare"), 2),
+        ("MedicationRequest?medication.code=dense".to_owned(), 2_197),
+        (format!("MedicationRequest?medication.code=dense&{male}&_id=m3,m4,m10"), 2),
+        (
+            "MedicationRequest?medication.code=dense&medication.manufacturer.name=farmacia rare".to_owned(),
+            0,
+        ),
+        (
+            format!("Medication?_contained=true&code=dense&_has:MedicationRequest:medication:{male}"),
+            1_978,
+        ),
+    ] {
+        assert_eq!(server.count(&search), expected, "{search}");
+        assert_eq!(urls(&server, &format!("{search}&_count=300")).len(), expected as usize, "{search}");
+    }
+    for search in [
+        format!("MedicationRequest?{male}"),
+        "MedicationRequest?medication.code=dense".to_owned(),
+    ] {
+        let text = server.get(&format!("/{search}&_explain=true")).expect(200).text().to_owned();
+        assert!(text.contains("_found where"), "row by row: {text}");
+    }
+    server.stop();
+}
+
+#[test]
 fn what_an_older_version_stored_is_found_once_it_is_indexed() {
     let dir = DataDir::new();
     let server = Server::start(&dir, &[]);

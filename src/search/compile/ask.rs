@@ -7,32 +7,38 @@ use crate::search::condition::Condition;
 use crate::search::sql::Arg;
 
 impl Compiler {
-    /// One of the row's references leads to a resource that satisfies the inner condition. Of what the row contains there is little: it is read first.
+    /// One of the row's references leads to a resource, or to what the row contains, that satisfies the inner condition.
     pub(super) fn leads_to(&mut self, alias: &str, salts: &[i64], inner: &Condition) {
-        self.sql.push("(");
         self.reading_others(|compiler| {
-            let target = compiler.upcoming_alias();
-            compiler.sql.push("exists (select 1");
-            compiler.resource(&Condition::All(Vec::new()));
-            compiler.sql.push(" and ");
-            compiler.push_hash(&target, |compiler| {
-                compiler
-                    .sql
-                    .push(&format!(
-                        "= any(array(select reference # salt from unnest({alias}.terms[1:{alias}.reference_terms]) reference, unnest("
-                    ))
-                    .bind(Arg::Ints(salts.to_vec()))
-                    .push(") salt))");
-            });
-            compiler.sql.push(" and ");
-            compiler.asked(&target, inner);
-            compiler.sql.push(")");
-            if compiler.reads == Reads::Now {
-                compiler.sql.push(&format!(" or {alias}.terms && ("));
-                compiler.linked_targets(salts, inner);
-                compiler.sql.push(")");
+            if compiler.reads != Reads::Now {
+                return compiler.leads_to_one(alias, salts, inner);
             }
+            compiler.sql.push("(");
+            compiler.leads_to_one(alias, salts, inner);
+            compiler.sql.push(" or ");
+            compiler.reading(Reads::Linked, |compiler| compiler.leads_to_one(alias, salts, inner));
+            compiler.sql.push(")");
         });
+    }
+
+    fn leads_to_one(&mut self, alias: &str, salts: &[i64], inner: &Condition) {
+        let target = self.upcoming_alias();
+        let found = format!("{target}_found");
+        self.sql.push(&format!("exists (select 1 from (select {target}.*"));
+        self.resource(&Condition::All(Vec::new()));
+        self.sql.push(" and ");
+        self.push_hash(&target, |compiler| {
+            compiler
+                .sql
+                .push(&format!(
+                    "= any(array(select reference # salt from unnest({alias}.terms[1:{alias}.reference_terms]) reference, unnest("
+                ))
+                .bind(Arg::Ints(salts.to_vec()))
+                .push(") salt))");
+        });
+        // `offset 0` keeps the planner from reading all that satisfies the condition, for each row anew.
+        self.sql.push(&format!(" offset 0) {found} where "));
+        self.asked(&found, inner);
         self.sql.push(")");
     }
 

@@ -179,8 +179,10 @@ impl Compiler {
                     .bind(Arg::Int(*bits))
                     .push("))::bigint[]))");
             }
-            // Beside what is read first, rows are not asked one by one.
-            Condition::LeadsTo(salts, inner) if self.shared(condition).is_some() => self.chain(alias, condition, salts, inner),
+            // What is read for several is read first; and so is what a contained resource leads to, or a statement would grow twofold with each link.
+            Condition::LeadsTo(salts, inner) if self.reads == Reads::Linked || self.shared(condition).is_some() => {
+                self.chain(alias, condition, salts, inner);
+            }
             Condition::LeadsTo(salts, inner) => self.leads_to(alias, salts, inner),
             Condition::IsHeldBy(salts, inner) => self.is_held_by(alias, salts, inner),
             Condition::Chain(salts, inner) => self.chain(alias, condition, salts, inner),
@@ -274,17 +276,6 @@ impl Compiler {
         }
         self.sql.push(") t");
         self.shared.truncate(before);
-    }
-
-    /// The same, of what the one at hand contains alone.
-    pub(super) fn linked_targets(&mut self, salts: &[i64], condition: &Condition) {
-        let is_asking = std::mem::replace(&mut self.is_asking, false);
-        let before = self.share_chains(condition);
-        self.sql.push("select array_agg(target) from (");
-        self.reading(Reads::Linked, |compiler| compiler.reference_terms(salts, condition));
-        self.sql.push(") t");
-        self.shared.truncate(before);
-        self.is_asking = is_asking;
     }
 
     /// A chain that goes on from resources and from what is contained is the same for both: it is written once before them, or a statement would grow
@@ -478,7 +469,7 @@ mod tests {
                 other => other,
             })
         };
-        // What is asked row by row is written beside what is read first.
+        // What is asked of resources row by row is written beside what is read first.
         assert!(asked(12) < asked(6) * 5, "{} {}", asked(6), asked(12));
         let mut compiler = Compiler::new(Policy::NotWithdrawn, None);
         compiler.resource(&Condition::Chain(vec![7], Box::new(chain(Condition::Terms(vec![1])))));
