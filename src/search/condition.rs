@@ -84,6 +84,11 @@ pub enum Lookup {
         keys: Vec<i32>,
         below: String,
     },
+    /// The canonical URLs of these paths whose version is this one or begins with it and a `.`.
+    Versions {
+        keys: Vec<i32>,
+        canonical: String,
+    },
     Codes(CodesOf),
     Hierarchy(Hierarchy),
 }

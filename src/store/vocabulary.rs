@@ -79,6 +79,12 @@ pub async fn below(store: &Store, keys: &[i32], uri: &str, max: usize) -> Result
     find(store, keys, (uri, &format!("{uri}/"), &format!("{uri}0")), max).await
 }
 
+/// The terms of the canonical URLs whose version is this one or begins with it.
+pub async fn versions(store: &Store, keys: &[i32], canonical: &str, max: usize) -> Result<Vec<i64>, Outcome> {
+    // The character after '.' is '/'.
+    find(store, keys, (canonical, &format!("{canonical}."), &format!("{canonical}/")), max).await
+}
+
 /// Those of the terms that stand in the vocabulary: no resource has another of a coding.
 pub async fn used(store: &Store, terms: &[i64]) -> Result<Vec<i64>, Outcome> {
     let mut conn = store.pools.points.lend().await.map_err(database_error)?;

@@ -174,3 +174,38 @@ fn what_is_hidden_leads_nowhere() {
         world.find("Observation?encounter:below=Encounter/~stay") == ["pressure"]
     });
 }
+
+/// `:below` of canonical URLs. Spec: <https://hl7.org/fhir/R4/search.html#versions>.
+#[test]
+fn below_a_canonical_url_are_the_versions_that_begin_with_its_own() {
+    let world = World::new();
+    let plan = |canonical: &str| json!({"resourceType": "CarePlan", "status": "active", "intent": "plan", "subject": {"display": "x"}, "instantiatesCanonical": [canonical]});
+    world.load(vec![
+        ("bare", plan("http://acme.com/~p")),
+        ("one", plan("http://acme.com/~p|1")),
+        ("one-nought", plan("http://acme.com/~p|1.0")),
+        ("one-one", plan("http://acme.com/~p|1.1")),
+        ("ten", plan("http://acme.com/~p|10.0")),
+        ("two", plan("http://acme.com/~p|2.0")),
+        ("longer", plan("http://acme.com/~p1|1.0")),
+    ]);
+    let all = ["bare", "one", "one-nought", "one-one", "ten", "two"];
+    world.check(&[
+        ("CarePlan?instantiates-canonical:below=http://acme.com/~p", &all),
+        ("CarePlan?instantiates-canonical=http://acme.com/~p", &all),
+        (
+            "CarePlan?instantiates-canonical:below=http://acme.com/~p|1",
+            &["one", "one-nought", "one-one"],
+        ),
+        ("CarePlan?instantiates-canonical:below=http://acme.com/~p|1.1", &["one-one"]),
+        (
+            "CarePlan?instantiates-canonical:below=http://acme.com/~p|1,http://acme.com/~p|2",
+            &["one", "one-nought", "one-one", "two"],
+        ),
+        ("CarePlan?instantiates-canonical:below=http://acme.com/~p|3", &[]),
+        ("CarePlan?instantiates-canonical=http://acme.com/~p|1", &["one"]),
+    ]);
+    world
+        .search("CarePlan?instantiates-canonical:above=http://acme.com/~p|1")
+        .refused(400);
+}

@@ -44,6 +44,7 @@ async fn terms(service: &Service, as_of: Option<DateTime<Utc>>, lookup: &Lookup)
     let terms = match lookup {
         Lookup::Texts { keys, start } => vocabulary::beginning_with(store, keys, start, max).await?,
         Lookup::Uris { keys, below } => vocabulary::below(store, keys, below, max).await?,
+        Lookup::Versions { keys, canonical } => vocabulary::versions(store, keys, canonical, max).await?,
         Lookup::Codes(of) => return codes(service, as_of, of).await,
         Lookup::Hierarchy(of) => {
             let members = hierarchy::members(store, service.policy, as_of, of, max).await?;

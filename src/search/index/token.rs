@@ -140,7 +140,11 @@ impl Indexer<'_> {
 
     pub(super) fn put_one_uri(&mut self, extract: &Extract, uri: &str, is_reference: bool) {
         if is_reference {
-            self.push_reference(extract.salt, reference_hash(uri));
+            let target = reference_hash(uri);
+            self.push_reference(extract.salt, target);
+            if uri.contains('|') && uri.len() <= WORD_BYTES_MAX {
+                self.put_word(extract, reference_term(extract.salt, target), Some(uri.to_owned()));
+            }
             return;
         }
         let whole = term(extract.salt, Token::Uri(uri));

@@ -123,6 +123,7 @@ pub fn parameter(definition: &SearchParameter, bit: u32) -> Parameter {
         has_concepts: false,
         has_identifiers: false,
         has_uris_in_vocabulary: false,
+        has_canonicals: false,
         target_filter: None,
         implied_systems: Vec::new(),
         is_primary_date: false,
@@ -230,6 +231,7 @@ pub fn grow(
         into.has_concepts |= matches!(datatype, Datatype::Coding | Datatype::CodeableConcept);
         into.has_identifiers |= datatype == Datatype::Identifier;
         into.has_uris_in_vocabulary |= datatype == Datatype::Uri && is_profile;
+        into.has_canonicals |= datatype == Datatype::Uri && kind == SearchParameterKind::Reference;
         into.implied_systems.extend(leaf.system.filter(|_| is_plain));
         if matches!(datatype, Datatype::Boolean | Datatype::PresentAndNotFalse) {
             into.implied_systems.push(BOOLEANS.to_owned());

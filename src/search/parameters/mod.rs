@@ -45,6 +45,8 @@ pub struct Parameter {
     pub has_identifiers: bool,
     /// Its URIs stand in the vocabulary, not with their beginnings among the terms.
     pub has_uris_in_vocabulary: bool,
+    /// It reads canonical URLs: those with a version stand in the vocabulary.
+    pub has_canonicals: bool,
     /// The type that its references are filtered by.
     pub target_filter: Option<String>,
     /// The systems that its plain codes imply.

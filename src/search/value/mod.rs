@@ -94,6 +94,7 @@ pub fn modifiers(parameter: &Parameter) -> Vec<&'static str> {
         SearchParameterKind::Composite | SearchParameterKind::Special => return Vec::new(),
         SearchParameterKind::Token => vec!["not"],
         SearchParameterKind::Reference if is_hierarchical(parameter) => vec!["identifier", "[type]", "above", "below"],
+        SearchParameterKind::Reference if parameter.has_canonicals => vec!["identifier", "[type]", "below"],
         SearchParameterKind::Reference => vec!["identifier", "[type]"],
         SearchParameterKind::String => vec!["contains", "exact"],
         SearchParameterKind::Uri => vec!["above", "below"],

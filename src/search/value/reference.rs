@@ -25,6 +25,7 @@ use crate::search::value::split::unescape;
 pub fn reference(context: &Context<'_>, parameter: &Parameter, modifier: Option<&str>, text: &str) -> Result<Condition, Outcome> {
     let only = match modifier {
         Some("identifier") => return identifier(parameter, text),
+        Some("below") if parameter.has_canonicals && text.contains(':') => return Ok(below_canonical(parameter, text)),
         Some(direction @ ("above" | "below")) if is_hierarchical(parameter) => {
             return hierarchy(context, parameter, direction == "above", text);
         }
@@ -82,6 +83,21 @@ fn present(of: &TypeParameters, parameter: &Parameter) -> Condition {
     match &parameter.custom {
         Some(reading) => Condition::Terms(vec![reading.presence]),
         None => Condition::negated(Condition::Missing(of.number, 1i64 << parameter.bit)),
+    }
+}
+
+/// `:below` of canonical URLs: `url|1` is any version that begins so, and `url` any at all. <https://hl7.org/fhir/R4/search.html#versions>
+fn below_canonical(parameter: &Parameter, text: &str) -> Condition {
+    let canonical = unescape(text);
+    match canonical.contains('|') {
+        true => Condition::Lookup(Lookup::Versions {
+            keys: parameter.keys.clone(),
+            canonical,
+        }),
+        false => {
+            let target = reference_hash(&canonical);
+            Condition::Terms(parameter.salts.iter().map(|salt| reference_term(*salt, target)).collect())
+        }
     }
 }
 
