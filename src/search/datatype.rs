@@ -6,6 +6,8 @@ use crate::fhir::definitions::model::SearchParameterKind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Datatype {
     Code,
+    /// A string that is searched as a token: without case.
+    CodeWithoutCase,
     Boolean,
     Text,
     Uri,
@@ -41,7 +43,8 @@ pub fn datatype(kind: SearchParameterKind, code: &str) -> Option<Datatype> {
         (K::Token, "Identifier") => Some(Datatype::Identifier),
         (K::Token, "ContactPoint") => Some(Datatype::ContactPoint),
         (K::Token, "boolean") => Some(Datatype::Boolean),
-        (K::Token, "code" | "id" | "string" | "uri" | "canonical" | "oid" | "uuid" | "url") => Some(Datatype::Code),
+        (K::Token, "code" | "id" | "uri" | "canonical" | "oid" | "uuid" | "url") => Some(Datatype::Code),
+        (K::Token, "string") => Some(Datatype::CodeWithoutCase),
         (K::Token, "date" | "dateTime" | "instant" | "integer" | "positiveInt") => Some(Datatype::Code),
         (K::String, "string" | "markdown" | "code" | "id") => Some(Datatype::Text),
         (K::Reference, "Reference") => Some(Datatype::Reference),

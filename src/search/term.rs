@@ -17,6 +17,8 @@ pub enum Token<'a> {
     Code(&'a str),
     /// A code or boolean whose system, if any, the definition implies.
     Plain(&'a str),
+    /// A string, in lower case.
+    WithoutCase(&'a str),
     System(&'a str),
     CodeWithoutSystem(&'a str),
     Text(&'a str),
@@ -38,6 +40,7 @@ pub fn term(salt: i64, token: Token<'_>) -> i64 {
         Token::SystemAndCode(system, code) => (b's', systems::canonical(system), code),
         Token::Code(code) => (b'c', "", code),
         Token::Plain(code) => (b'p', "", code),
+        Token::WithoutCase(text) => (b'i', "", text),
         Token::System(system) => (b'y', systems::canonical(system), ""),
         Token::CodeWithoutSystem(code) => (b'n', "", code),
         Token::Text(text) => (b't', "", text),

@@ -109,7 +109,7 @@ pub const FEATURES: &[(&str, State, usize)] = &[
     ("token:text", On, 100),
     ("token:of-type", On, 30),
     // Without case.
-    ("token of a string", Awaited, 0),
+    ("token of a string", On, 20),
     ("string:text", Off, 10),
     ("composite of a part", On, 100),
     ("_text", On, 80),

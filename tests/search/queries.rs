@@ -891,8 +891,15 @@ fn of_type(rng: &mut StdRng, samples: &[Typed<'_>]) -> String {
 fn token(rng: &mut StdRng, sample: Option<&Typed<'_>>, has_systems: bool, is_counted: bool, features: &mut Features) -> String {
     let (system, code) = match sample {
         Some(Typed::Coded { system, code }) => (system.map(str::to_owned), code.map(str::to_owned)),
-        Some(Typed::Plain { code, implied, .. }) => {
-            let text = escape(code);
+        Some(Typed::Plain { code, implied, folds }) => {
+            if *folds && is_counted {
+                features.push("token of a string");
+            }
+            let text = escape(&if *folds && rng.random_bool(0.5) {
+                code.to_uppercase()
+            } else {
+                code.clone()
+            });
             return match implied {
                 Some(system) if rng.random_bool(0.3) => format!("{}|{text}", escape(system)),
                 _ => text,

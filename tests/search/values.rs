@@ -10,6 +10,7 @@
 //!   ignored": names such as D'Angelo would be found by what they are not). Each part of a name or an address is compared by itself.
 //! - A code element has the system that its required binding implies; `|code` finds it too, since the element has no system property.
 //! - `:above` and `:below` of URIs compare whole segments of the path; a slash at the end says nothing.
+//! - A ContactPoint has no system: its use is none (search.html#token).
 //! - The version of a literal reference does not count (search.html#versions: searches see current versions).
 //! - Quantities: `||unit` is the code or the unit as people write it (search.html#quantity), `system|code` of UCUM every unit that can be converted to
 //!   it; `<` and `>` exclude the value.

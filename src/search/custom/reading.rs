@@ -88,8 +88,10 @@ impl Custom {
         for given in &fitting {
             let read = datatype(*kind, &given.code);
             let is_plain = matches!(read, Some(Datatype::Code | Datatype::Boolean));
+            let is_without_case = read == Some(Datatype::CodeWithoutCase);
             parameter.has_plain_codes |= is_plain;
-            parameter.has_codings |= !is_plain;
+            parameter.has_codes_without_case |= is_without_case;
+            parameter.has_codings |= !is_plain && !is_without_case;
             parameter.implied_systems.extend(given.system.clone().filter(|_| is_plain));
         }
         let name = |what: &str| {

@@ -33,7 +33,7 @@ use crate::search::term::type_term;
 use std::borrow::Cow;
 
 /// Raised when terms are made otherwise than before: an index of another version needs `eds reindex`.
-pub const INDEX_VERSION: i32 = 6;
+pub const INDEX_VERSION: i32 = 7;
 
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct IndexEntry {
@@ -237,12 +237,17 @@ impl<'p> Indexer<'p> {
     fn put(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
         match extract.datatype {
             Datatype::Code => self.put_plain(extract, &value.as_str().or_else(|| value.as_number().map(Cow::Borrowed))?),
+            Datatype::CodeWithoutCase => {
+                let lower = value.as_str()?.to_lowercase();
+                self.tokens.push(term(extract.salt, Token::WithoutCase(&lower)));
+                Some(())
+            }
             Datatype::Boolean => self.put_plain(extract, value.raw()),
             Datatype::PresentAndNotFalse => self.put_plain(extract, if value.as_bool() == Some(false) { "false" } else { "true" }),
             Datatype::Coding => self.put_coding(extract, value),
             Datatype::CodeableConcept => self.put_concept(extract, value),
             Datatype::Identifier => self.put_identifier(extract, value),
-            Datatype::ContactPoint => self.put_token(extract, value.get_str("use").as_deref(), &value.get_str("value")?),
+            Datatype::ContactPoint => self.put_token(extract, None, &value.get_str("value")?),
             Datatype::Text => self.put_string(extract, &value.as_str()?),
             Datatype::Uri => self.put_uri(extract, &value.as_str()?),
             Datatype::Reference => self.put_reference(extract, value),

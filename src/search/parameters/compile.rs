@@ -119,6 +119,7 @@ pub fn parameter(definition: &SearchParameter, bit: u32) -> Parameter {
         keys: Vec::new(),
         bit,
         has_plain_codes: false,
+        has_codes_without_case: false,
         has_codings: false,
         has_concepts: false,
         has_identifiers: false,
@@ -227,7 +228,8 @@ pub fn grow(
         let Some(datatype) = datatype else { continue };
         let is_plain = matches!(datatype, Datatype::Code | Datatype::Boolean | Datatype::PresentAndNotFalse);
         into.has_plain_codes |= is_plain;
-        into.has_codings |= !is_plain;
+        into.has_codes_without_case |= datatype == Datatype::CodeWithoutCase;
+        into.has_codings |= !is_plain && datatype != Datatype::CodeWithoutCase;
         into.has_concepts |= matches!(datatype, Datatype::Coding | Datatype::CodeableConcept);
         into.has_identifiers |= datatype == Datatype::Identifier;
         into.has_uris_in_vocabulary |= datatype == Datatype::Uri && is_profile;

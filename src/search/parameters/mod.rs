@@ -37,6 +37,8 @@ pub struct Parameter {
     pub bit: u32,
     /// It reads plain codes and booleans, whose system (if any) the definition implies.
     pub has_plain_codes: bool,
+    /// It reads strings, which are compared without case.
+    pub has_codes_without_case: bool,
     /// It reads codings or identifiers, which have systems of their own.
     pub has_codings: bool,
     /// It reads Codings or CodeableConcepts: codes of a terminology, with a text for people.

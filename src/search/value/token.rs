@@ -39,11 +39,15 @@ fn code(context: &Context<'_>, parameter: &Parameter, text: &str) -> Result<Cond
     // A plain code has the system that its definition implies, or none.
     let is_implied = |system: &String| system.is_empty() || parameter.implied_systems.contains(system);
     let is_plain = parameter.has_plain_codes && !code.is_empty() && system.as_ref().is_none_or(is_implied);
-    let forms = parameter
-        .has_codings
-        .then_some(form)
-        .into_iter()
-        .chain(is_plain.then_some(Token::Plain(&code)));
+    // "If the underlying datatype is string then the search is not case sensitive": a string has no system.
+    let lower = code.to_lowercase();
+    let is_without_case = parameter.has_codes_without_case && !code.is_empty() && system.as_ref().is_none_or(String::is_empty);
+    let forms = [
+        parameter.has_codings.then_some(form),
+        is_plain.then_some(Token::Plain(&code)),
+        is_without_case.then_some(Token::WithoutCase(&lower)),
+    ];
+    let forms = forms.into_iter().flatten();
     let terms = Condition::Terms(terms(parameter, forms));
     match &system {
         Some(system) if code.is_empty() && parameter.has_plain_codes => {
