@@ -81,6 +81,11 @@ pub fn reference_term(salt: i64, target: i64) -> i64 {
     salt ^ target
 }
 
+/// The term of what refers, under this salt, to a resource that it contains.
+pub fn link_term(salt: i64) -> i64 {
+    xxh3_64_with_seed(b"contained", salt as u64) as i64
+}
+
 /// A value joined with another of the same element.
 pub fn joint_term(first: i64, second: i64) -> i64 {
     xxh3_64_with_seed(&first.to_le_bytes(), second as u64) as i64

@@ -5,6 +5,7 @@ use crate::search::compile::Compiler;
 use crate::search::compile::source::Reads;
 use crate::search::condition::Condition;
 use crate::search::sql::Arg;
+use crate::search::term::link_term;
 
 impl Compiler {
     /// One of the row's references leads to a resource, or to what the row contains, that satisfies the inner condition.
@@ -15,7 +16,13 @@ impl Compiler {
             }
             compiler.sql.push("(");
             compiler.leads_to_one(alias, salts, inner);
-            compiler.sql.push(" or ");
+            // Few rows refer to what they contain: the others are not looked up again.
+            let links = salts.iter().map(|salt| link_term(*salt)).collect();
+            compiler
+                .sql
+                .push(&format!(" or {alias}.terms && "))
+                .bind(Arg::Ints(links))
+                .push(" and ");
             compiler.reading(Reads::Linked, |compiler| compiler.leads_to_one(alias, salts, inner));
             compiler.sql.push(")");
         });

@@ -14,6 +14,7 @@ use crate::search::index::index_contained;
 use crate::search::parameters::Extract;
 use crate::search::parameters::Registry;
 use crate::search::parameters::TypeParameters;
+use crate::search::term::link_term;
 use crate::search::term::reference_term;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -122,6 +123,7 @@ impl Indexer<'_> {
             return None;
         }
         self.entry.links.push((extract.salt, id.to_owned()));
+        self.tokens.push(link_term(extract.salt));
         Some(())
     }
 }
@@ -154,6 +156,7 @@ mod tests {
         let found = links(&of_seven);
         for (code, id) in [("medication", "m"), ("subject", "x"), ("patient", "x")] {
             assert!(found.contains(&to(of("MedicationRequest", code), id)), "{code}");
+            assert!(entry.terms.contains(&link_term(of("MedicationRequest", code))), "{code}");
             assert_ne!(
                 entry.present & 1 << parameters.get(code).expect("parameter").bit,
                 0,
@@ -161,6 +164,7 @@ mod tests {
             );
         }
         assert_eq!(found.len(), 3, "what leads nowhere has no term");
+        assert!(!entry.terms.contains(&link_term(of("MedicationRequest", "requester"))));
         assert_eq!(of_seven.terms[3..], entry.terms[1..], "the rest stays as it was");
         assert_eq!(
             of_seven.contained.iter().map(|c| (c.place, c.id.as_str())).collect::<Vec<_>>(),
