@@ -243,6 +243,9 @@ fn chains_go_through_what_a_resource_contains() {
     unlinked["medicationReference"] = json!({"reference": "Medication/elsewhere"});
     unlinked["subject"] = json!({"reference": "Patient/elsewhere"});
     put(server, &unlinked);
+    let answers = json!({"resourceType": "QuestionnaireResponse", "id": format!("{code}-q"), "status": "completed", "questionnaire": "#q",
+        "contained": [{"resourceType": "Questionnaire", "id": "q", "status": "draft", "title": format!("Domande {code}")}]});
+    put(server, &answers);
     let found = vec![format!("MedicationRequest/{code}-a")];
     let case = |rest: String, expected: &Vec<String>| (format!("MedicationRequest?{rest}"), expected.clone());
     check(
@@ -257,6 +260,11 @@ fn chains_go_through_what_a_resource_contains() {
             case(format!("patient.family=rossi{code}&patient.birthdate=1950"), &found),
             case(format!("patient.family=rossi{code}&patient:missing=false"), &found),
             case(format!("patient:Device.type={code}"), &vec![]),
+            // A canonical may be `#id` too.
+            (
+                format!("QuestionnaireResponse?questionnaire.title=domande {code}"),
+                vec![format!("QuestionnaireResponse/{code}-q")],
+            ),
             // An id within a container names nothing outside of it.
             case(format!("medication.code={code}&subject._id=pat"), &vec![]),
             case(format!("medication.code={code}&subject=Patient/pat"), &vec![]),

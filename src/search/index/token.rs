@@ -131,6 +131,9 @@ impl Indexer<'_> {
 
     pub(super) fn put_uri(&mut self, extract: &Extract, uri: &str) -> Option<()> {
         let is_reference = extract.kind == SearchParameterKind::Reference;
+        if let Some(id) = uri.strip_prefix('#').filter(|_| is_reference) {
+            return self.put_link(extract, id);
+        }
         if let Some((unversioned, _)) = uri.split_once('|') {
             self.put_one_uri(extract, unversioned, is_reference);
         }
