@@ -76,6 +76,13 @@ fn what_is_contained_is_found_when_it_is_asked_for_and_answered_as_it_is_asked_f
         server,
         &json!({"resourceType": "Medication", "id": format!("{code}-m"), "code": {"coding": [{"system": "urn:test:contained", "code": code}]}}),
     );
+    let mixed = unique();
+    let concept = json!({"coding": [{"code": mixed}]});
+    put(
+        server,
+        &json!({"resourceType": "Medication", "id": format!("{mixed}-m"), "code": concept, "ingredient": [{"itemReference": {"reference": "#part"}}],
+                "contained": [{"resourceType": "Medication", "id": "part", "code": concept}]}),
+    );
     let search = format!("Medication?code=urn:test:contained|{code}");
     let alone = format!("Medication/{code}-m");
     let container = format!("MedicationRequest/{code}-a");
@@ -101,8 +108,12 @@ fn what_is_contained_is_found_when_it_is_asked_for_and_answered_as_it_is_asked_f
             ),
             // A resource that is a match by itself and contains one is answered once.
             (
-                format!("MedicationRequest?subject.family=Rossi{code}&_contained=both"),
-                vec![container.clone()],
+                format!("Medication?code={mixed}&_contained=both"),
+                vec![format!("Medication/{mixed}-m")],
+            ),
+            (
+                format!("Medication?code={mixed}&_contained=both&_containedType=contained"),
+                vec![format!("Medication/{mixed}-m"), format!("Medication/{mixed}-m#part")],
             ),
             (format!("?_type=Medication&code={code}&_contained=true"), vec![container.clone()]),
         ],
