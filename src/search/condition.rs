@@ -7,6 +7,7 @@ use crate::fhir::terminology::expand::Codes;
 use crate::search::term::Token;
 use crate::search::term::reference_term;
 use crate::search::term::term;
+use crate::search::term::type_term;
 use crate::search::units::Measure;
 use chrono::DateTime;
 use chrono::Utc;
@@ -35,6 +36,8 @@ pub enum Condition {
     Terms(Vec<i64>),
     /// Has at least one of the terms that this stands for. They are looked up before a search is compiled: by then it has become `Terms`.
     Lookup(Lookup),
+    /// Is one of these rows.
+    Rows(Vec<i64>),
     /// Is one of the resources with these hashes.
     Ids(Vec<i64>),
     /// The type's primary date.
@@ -59,6 +62,8 @@ pub enum Condition {
     StringPart(Vec<i32>, String),
     /// None of these bits of `present` is set.
     Missing(i16, i64),
+    /// The same of a type whose masks that lack them are known (`interaction::search::probe`): the planner knows how dense those are.
+    Masked(i16, i64, Vec<i64>),
     /// References, under one of these salts, a resource for which the inner condition holds.
     Chain(Vec<i64>, Box<Condition>),
     /// The same, to be asked of each row that is there.
@@ -254,6 +259,23 @@ impl Condition {
         }
     }
 
+    /// Asks, beside other things, for a range of values, whose rows only their index can count.
+    pub fn has_range(&self) -> bool {
+        match self {
+            Condition::All(conditions) => conditions.iter().any(Condition::has_range),
+            Condition::PrimaryDate(..)
+            | Condition::Date(..)
+            | Condition::LastUpdated(..)
+            | Condition::Quantity(_)
+            | Condition::NumberPair(..)
+            | Condition::Near(_)
+            | Condition::FullText(..)
+            | Condition::StringEnd(..)
+            | Condition::StringPart(..) => true,
+            _ => false,
+        }
+    }
+
     /// Holds for nothing.
     pub fn nothing() -> Condition {
         Condition::Any(Vec::new())
@@ -265,6 +287,25 @@ impl Condition {
             1 => conditions.remove(0),
             _ => Condition::All(conditions),
         }
+    }
+
+    /// The same without the term of the type, if it stands there: for a statement that names the type by its column.
+    pub fn without_type(&self, number: i16) -> Option<Condition> {
+        let Condition::All(conditions) = self else { return None };
+        let of_type = Condition::Terms(vec![type_term(number)]);
+        let mut is_found = false;
+        let mut rest = Vec::new();
+        for condition in conditions {
+            match condition.without_type(number) {
+                Some(inner) => {
+                    is_found = true;
+                    rest.push(inner);
+                }
+                None if *condition == of_type => is_found = true,
+                None => rest.push(condition.clone()),
+            }
+        }
+        is_found.then_some(Condition::All(rest))
     }
 
     /// Any of these; terms are joined into one condition, which one index scan answers.
@@ -307,6 +348,31 @@ impl Condition {
             Condition::Has(salts, inner) => Condition::Has(salts, Box::new(inner.found(terms))),
             Condition::Lookup(lookup) => Condition::Terms(terms(&lookup)),
             other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_term_of_the_type_is_taken_out_wherever_all_must_hold() {
+        use Condition::*;
+        let (of_type, other) = (|| Terms(vec![type_term(7)]), || Ids(vec![1]));
+        for (condition, untyped) in [
+            (All(vec![of_type()]), Some(All(vec![]))),
+            (All(vec![of_type(), other()]), Some(All(vec![other()]))),
+            (
+                All(vec![All(vec![other(), of_type()]), other()]),
+                Some(All(vec![All(vec![other()]), other()])),
+            ),
+            (All(vec![Any(vec![of_type(), other()])]), None),
+            (All(vec![Condition::negated(of_type())]), None),
+            (All(vec![Terms(vec![type_term(8)])]), None),
+            (of_type(), None),
+        ] {
+            assert_eq!(condition.without_type(7), untyped, "{condition:?}");
         }
     }
 }

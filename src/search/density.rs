@@ -5,6 +5,7 @@
 //! (docs/adr/0008-plans.md). Only for dense conditions is the database's planner asked, each time, whether to walk an order instead.
 
 use crate::search::condition::Condition;
+use crate::search::condition::QuantityCondition;
 use crate::search::holders::Holders;
 use crate::search::term::further_code;
 use crate::search::term::type_term;
@@ -12,6 +13,10 @@ use std::collections::HashMap;
 
 /// Rows that are gathered and sorted rather than walked in order: about a millisecond of work.
 const GATHER_ROWS_MAX: f64 = 2_000.0;
+/// Rows that are gathered for a search by quantity, which costs more by any other way.
+const QUANTITY_ROWS_MAX: f64 = 20_000.0;
+/// Values of a sort key that are read in their order before all matches are.
+const VALUES_READ_MAX: usize = 20_000;
 /// Rows of a code beyond which its newest are read in order: the index for that costs no more than to gather so many.
 const LEAD_ROWS_MIN: f64 = 100.0;
 /// Rows of a term that the statistics do not list.
@@ -127,22 +132,36 @@ impl Density {
     }
 
     /// A condition that the planner would be asked about, in two: the one on a quantity that stands in it, and the others.
-    pub fn split_quantity(condition: &Condition) -> Option<(Condition, Condition)> {
+    pub fn split_quantity(condition: &Condition) -> Option<(&QuantityCondition, Condition)> {
         let Condition::All(conditions) = condition else { return None };
-        let place = conditions.iter().position(|c| matches!(c, Condition::Quantity(_)))?;
+        let (place, quantity) = conditions.iter().enumerate().find_map(|(place, condition)| match condition {
+            Condition::Quantity(quantity) => Some((place, quantity.as_ref())),
+            _ => None,
+        })?;
         let others = conditions.iter().enumerate().filter(|(i, _)| *i != place).map(|(_, c)| c.clone());
-        Some((conditions[place].clone(), Condition::All(others.collect())))
+        Some((quantity, Condition::All(others.collect())))
+    }
+
+    /// The two parts of a condition ([`Density::driver`]) whose rows can all be asked for their quantity; `None` if they are too many.
+    pub fn asked_for_quantity(&self, condition: &Condition) -> Option<(Condition, Condition)> {
+        (self.rows_of(condition) <= QUANTITY_ROWS_MAX).then(|| self.driver(condition))
     }
 
     /// Rows of a quantity up to which they are gathered, for a page of this size: beyond that it costs less to look at all rows in order until the
     /// page is full.
     pub fn quantity_rows_max(&self, page: usize) -> usize {
-        ((self.rows * page as f64 / 4.0).sqrt() as usize).clamp(GATHER_ROWS_MAX as usize, 20_000)
+        ((self.rows * page as f64 / 4.0).sqrt() as usize).clamp(GATHER_ROWS_MAX as usize, QUANTITY_ROWS_MAX as usize)
     }
 
     /// Rows to look at in order for a page, if at least so many satisfy the condition: some times as many as if they were spread evenly.
     pub fn rows_to_walk(&self, page: usize, matches: usize) -> usize {
         (4.0 * page as f64 * self.rows / matches.max(1) as f64) as usize + 1_000
+    }
+
+    /// Values of a sort key to read in order for a page: some times as many as if those that satisfy the condition were spread evenly.
+    pub fn values_to_read(&self, page: usize, condition: &Condition) -> usize {
+        let matches = self.rows_of(condition).min(self.rows);
+        self.rows_to_walk(page, matches as usize).min(VALUES_READ_MAX)
     }
 
     /// So many rows that the planner is asked.
@@ -204,7 +223,7 @@ impl Density {
             Condition::All(conditions) => conditions.iter().map(|c| self.rows_of(c)).fold(f64::INFINITY, f64::min),
             Condition::Any(conditions) => conditions.iter().map(|c| self.rows_of(c)).sum(),
             Condition::Terms(terms) => terms.iter().map(|term| self.rows_of_term(*term)).sum(),
-            Condition::Ids(hashes) => hashes.len() as f64,
+            Condition::Ids(some) | Condition::Rows(some) => some.len() as f64,
             Condition::StringEquals(_, text) | Condition::StringStart(_, text) => self.strings.rows_of_prefix(text),
             Condition::Chain(_, inner) => (self.rows_of(inner) + self.contained_rows_of(inner)) * TARGET,
             Condition::Has(_, inner) => self.rows_of(inner),
@@ -223,7 +242,8 @@ impl Density {
             | Condition::LeadsTo(..)
             | Condition::IsHeldBy(..)
             | Condition::Contains(_)
-            | Condition::Missing(..) => f64::INFINITY,
+            | Condition::Missing(..)
+            | Condition::Masked(..) => f64::INFINITY,
         }
     }
 }
@@ -232,17 +252,9 @@ impl Density {
 fn may_be_rare(condition: &Condition) -> bool {
     match condition {
         Condition::All(conditions) => conditions.iter().any(may_be_rare),
-        Condition::Date(..)
-        | Condition::LastUpdated(..)
-        | Condition::Quantity(_)
-        | Condition::FullText(..)
-        | Condition::StringEnd(..)
-        | Condition::NumberPair(..)
-        | Condition::Near(_)
-        | Condition::StringPart(..)
-        | Condition::Has(..)
-        | Condition::Chain(..) => true,
-        _ => false,
+        Condition::PrimaryDate(..) => false,
+        Condition::Has(..) | Condition::Chain(..) => true,
+        other => other.has_range(),
     }
 }
 

@@ -9,10 +9,10 @@
 use crate::search::compile::Compiler;
 use crate::search::compile::source::hash_is;
 use crate::search::condition::Condition;
+use crate::search::led::push_lead;
 use crate::search::page::Key;
 use crate::search::page::PageRead;
 use crate::search::page::outer;
-use crate::search::page::push_lead;
 use crate::search::page::push_order;
 use crate::search::parameters::LEADING_PARAMETER;
 use crate::search::parameters::Registry;

@@ -13,6 +13,7 @@ pub mod full_text;
 pub mod holders;
 pub mod index;
 pub mod lastn;
+pub mod led;
 pub mod named;
 pub mod page;
 pub mod parameters;

@@ -5,14 +5,12 @@
 
 use crate::policy::Policy;
 use crate::search::compile::Compiler;
-use crate::search::compile::WIDE;
 use crate::search::compile::source::DATES;
 use crate::search::compile::source::QUANTITIES;
 use crate::search::compile::source::Reads;
 use crate::search::compile::source::STRINGS;
 use crate::search::compile::source::Side;
 use crate::search::condition::Condition;
-use crate::search::condition::Prefix;
 use crate::search::contained::Matches;
 use crate::search::cursor::Place;
 use crate::search::parse::Query;
@@ -20,8 +18,6 @@ use crate::search::parse::Sort;
 use crate::search::parse::SortKey;
 use crate::search::sql::Arg;
 use crate::search::sql::Sql;
-use crate::search::term::further_code;
-use std::cmp::Ordering;
 
 /// Which rows a statement reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +72,11 @@ impl PageRead<'_> {
         self.sort().iter().map(|s| key(alias, s, self.query.reads())).collect()
     }
 
+    /// The matches are resources of now, of the query's type.
+    fn reads_type(&self) -> bool {
+        self.query.reads() == Reads::Now && self.query.matches == Matches::Resources
+    }
+
     /// The statement for up to `limit` rows after the cursor, in order, as the planner sees fit. `columns` gives the select list for an alias.
     /// `condition` is the query's, as it is to be asked.
     pub fn sql_to_walk(&self, condition: &Condition, columns: impl Fn(&str) -> String) -> Sql {
@@ -83,9 +84,19 @@ impl PageRead<'_> {
         let alias = compiler.upcoming_alias();
         let keys = self.keys(&alias);
         self.push_select(&mut compiler.sql, &alias, &columns, &keys);
-        compiler.resource(condition);
+        self.push_typed(&mut compiler, condition);
         self.push_part(&mut compiler.sql, &alias, &keys);
         push_order(&mut compiler.sql, &keys, &alias, self.part);
+        self.push_limit(&mut compiler.sql);
+        compiler.sql
+    }
+
+    /// The statement for the row ids of up to `limit` matches, whatever their order.
+    pub fn sql_for_rows(&self, condition: &Condition) -> Sql {
+        let mut compiler = self.compiler();
+        let alias = compiler.upcoming_alias();
+        compiler.sql.push("select ").push(&alias).push(".rid");
+        self.push_typed(&mut compiler, condition);
         self.push_limit(&mut compiler.sql);
         compiler.sql
     }
@@ -131,77 +142,47 @@ impl PageRead<'_> {
         Some(compiler.sql)
     }
 
-    /// The newest of a code that is too dense to gather. Rows whose first code it is come in order from the index of first codes and dates; those
-    /// that have it as a further code, and those that begin before a date and end after it, are few and gathered. The latter come after all that
-    /// begins on the date or later: `ends_at` leaves them out, for a first look.
-    pub fn sql_by_code(&self, code: i64, ends_at: Option<i64>, columns: impl Fn(&str) -> String) -> Sql {
-        let mut compiler = self.compiler();
-        let bounds = Bounds::of(&self.query.condition);
-        let mut keys = self.part_by_code(&mut compiler, "select * from ((", &columns, |sql, alias| {
-            push_lead(sql, alias, self.query.number, code);
-            sql.push(&format!(" and {alias}.date_low is not null"));
-            if let Some(from) = bounds.from {
-                sql.push(&format!(" and {alias}.date_low >= ")).bind(Arg::Int(from));
-            }
-            let after = self.after.and_then(|cursor| cursor.keys.first()?.as_deref()?.parse().ok());
-            if let Some(to) = [bounds.to, after].into_iter().flatten().min() {
-                sql.push(&format!(" and {alias}.date_low <= ")).bind(Arg::Int(to));
-            }
-            // The limit is text: that few rows are wanted speaks for the order of the index.
-            sql.push(&format!(" order by {alias}.date_low desc, {alias}.rid desc"));
-        });
-        self.part_by_code(&mut compiler, ") union all (", &columns, |sql, alias| {
-            sql.push(&format!(" and {alias}.terms @> "))
-                .bind(Arg::Ints(vec![further_code(code)]));
-        });
-        if let (true, Some(from), None) = (bounds.may_begin_before, bounds.from, ends_at) {
-            let narrowest = from.saturating_sub(WIDE);
-            self.part_by_code(&mut compiler, ") union all (", &columns, |sql, alias| {
-                push_lead(sql, alias, self.query.number, code);
-                sql.push(&format!(" and {alias}.date_low is not null"));
-                sql.push(&format!(" and {alias}.date_low >= ")).bind(Arg::Int(narrowest));
-                sql.push(&format!(" and {alias}.date_low < ")).bind(Arg::Int(from));
-                sql.push(&format!(" and {alias}.date_high > ")).bind(Arg::Int(from));
-            });
-            keys = self.part_by_code(&mut compiler, ") union all (", &columns, |sql, alias| {
-                push_lead(sql, alias, self.query.number, code);
-                sql.push(&format!(" and {alias}.date_low is not null"));
+    /// The same among the resources that have the first values of the first sort key, at most so many values: whoever finds less than a page there must
+    /// look further, also for what has no value. `None` if the key is not one of a side table of now.
+    pub fn sql_by_values(&self, values: usize, condition: &Condition, columns: impl Fn(&str) -> String) -> Option<Sql> {
+        let first = self.query.sort.first().filter(|_| self.reads_type())?;
+        let (side, column, of) = first.key.side()?;
+        let from = match self.after {
+            Some(cursor) => Some(cursor.keys.first()?.as_deref()?),
+            None => None,
+        };
+        let (direction, operator) = if first.is_descending { (" desc", "<=") } else { ("", ">=") };
+        let keys = self.keys("m");
+        let narrow = |sql: &mut Sql, alias: &str| {
+            sql.push(&format!(
+                " and {alias}.type = {} and {alias}.rid in (select v.rid from (",
+                self.query.number
+            ));
+            for (i, key) in of.iter().enumerate() {
+                sql.push(if i > 0 { " union all " } else { "" });
                 sql.push(&format!(
-                    " and {alias}.date_high - {alias}.date_low > {WIDE} and {alias}.date_high > "
-                ))
-                .bind(Arg::Int(from));
-                sql.push(&format!(" and {alias}.date_low < ")).bind(Arg::Int(narrowest));
-            });
-        }
-        compiler.sql.push(")) m");
-        push_order(&mut compiler.sql, &outer(&keys), "m", self.part);
-        self.push_limit(&mut compiler.sql);
-        compiler.sql
-    }
-
-    /// The instant before which only what ends after it is a match, if there is one.
-    pub fn ends_at(&self) -> Option<i64> {
-        let bounds = Bounds::of(&self.query.condition);
-        bounds.from.filter(|_| bounds.may_begin_before)
-    }
-
-    /// One part, in order. Returns the keys.
-    fn part_by_code(
-        &self,
-        compiler: &mut Compiler,
-        before: &str,
-        columns: &impl Fn(&str) -> String,
-        narrow: impl Fn(&mut Sql, &str),
-    ) -> Vec<Key> {
+                    "(select s.rid, s.{column} as value from {} s where s.key = {key}",
+                    side.now()
+                ));
+                if from.is_some() {
+                    sql.push(&format!(" and s.{column} {operator} "));
+                    push_value(sql, &keys[0], from);
+                }
+                // Equal values are cut in the order of the page.
+                sql.push(&format!(" order by s.{column}{direction}, s.rid desc limit {values})"));
+            }
+            sql.push(&format!(") v order by v.value{direction}, v.rid desc limit {values})"));
+        };
+        let mut compiler = self.compiler();
         let nothing = Condition::All(Vec::new());
-        let (alias, keys) = self.fenced(compiler, before, columns, &nothing, narrow, &self.query.condition);
+        let (alias, keys) = self.fenced(&mut compiler, "", &columns, &nothing, narrow, condition);
         push_order(&mut compiler.sql, &keys, &alias, self.part);
-        compiler.sql.push(&format!(" limit {}", self.limit));
-        keys
+        self.push_limit(&mut compiler.sql);
+        Some(compiler.sql)
     }
 
     /// The select of fenced rows ([`Compiler::fenced`]), of the part that is read. Returns the alias, and the keys over it.
-    fn fenced(
+    pub fn fenced(
         &self,
         compiler: &mut Compiler,
         before: &str,
@@ -235,6 +216,18 @@ impl PageRead<'_> {
         for (i, key) in keys.iter().enumerate() {
             sql.push(&format!(", {0} as sort{i}, ({0})::text as key{i}", key.expression));
         }
+    }
+
+    /// Writes ` from resource rN where ...` for rows that are walked. The type is named by its column: the index that has each type's rows in order is one of
+    /// types first. Versions of one time have no such index.
+    pub fn push_typed(&self, compiler: &mut Compiler, condition: &Condition) {
+        if !self.reads_type() {
+            compiler.resource(condition);
+            return;
+        }
+        let untyped = condition.without_type(self.query.number);
+        let alias = compiler.resource(untyped.as_ref().unwrap_or(condition));
+        compiler.sql.push(&format!(" and {alias}.type = {}", self.query.number));
     }
 
     /// Which rows the part reads, and after which.
@@ -271,61 +264,6 @@ impl PageRead<'_> {
     }
 }
 
-/// What a condition says of the primary date of its matches: they begin between these instants.
-#[derive(Debug, Default, PartialEq)]
-struct Bounds {
-    from: Option<i64>,
-    to: Option<i64>,
-    /// Or before `from`, if they end after it.
-    may_begin_before: bool,
-}
-
-impl Bounds {
-    fn of(condition: &Condition) -> Bounds {
-        match condition {
-            Condition::All(conditions) => conditions.iter().map(Bounds::of).fold(Bounds::default(), |a, b| Bounds {
-                from: a.from.max(b.from),
-                to: [a.to, b.to].into_iter().flatten().min(),
-                may_begin_before: match a.from.cmp(&b.from) {
-                    Ordering::Less => b.may_begin_before,
-                    Ordering::Equal => a.may_begin_before && b.may_begin_before,
-                    Ordering::Greater => a.may_begin_before,
-                },
-            }),
-            Condition::PrimaryDate(_, prefix, range) => match prefix {
-                Prefix::Eq => Bounds {
-                    from: Some(range.low),
-                    to: Some(range.high),
-                    may_begin_before: false,
-                },
-                Prefix::Lt | Prefix::Le | Prefix::Eb | Prefix::Ap => Bounds {
-                    to: Some(range.high),
-                    ..Bounds::default()
-                },
-                Prefix::Sa => Bounds {
-                    from: Some(range.high),
-                    ..Bounds::default()
-                },
-                Prefix::Gt | Prefix::Ge => Bounds {
-                    from: Some(range.low),
-                    to: None,
-                    may_begin_before: true,
-                },
-                Prefix::Ne => Bounds::default(),
-            },
-            _ => Bounds::default(),
-        }
-    }
-}
-
-/// Rows whose first code this is. The number is text, so that the planner sees that the index has such rows.
-pub fn push_lead(sql: &mut Sql, alias: &str, number: i16, code: i64) {
-    sql.push(&format!(
-        " and {alias}.type = {number} and {alias}.terms[{alias}.reference_terms + 1] = "
-    ))
-    .bind(Arg::Int(code));
-}
-
 /// The keys as they are called outside of the select that made them.
 pub fn outer(keys: &[Key]) -> Vec<Key> {
     let key = |(i, key): (usize, &Key)| Key {
@@ -357,9 +295,22 @@ pub struct Key {
     is_descending: bool,
 }
 
+impl SortKey {
+    /// The side table that has the values, their column, and the keys they stand under; `None` if they stand elsewhere.
+    fn side(&self) -> Option<(Side, &'static str, &[i32])> {
+        match self {
+            SortKey::Date(keys) => Some((DATES, "low", keys)),
+            SortKey::String(keys) => Some((STRINGS, "value", keys)),
+            SortKey::Quantity(keys) => Some((QUANTITIES, "low", keys)),
+            _ => None,
+        }
+    }
+}
+
 fn key(alias: &str, sort: &Sort, reads: Reads) -> Key {
     let best = if sort.is_descending { "max" } else { "min" };
-    let side = |side: Side, column: &str, keys: &[i32]| {
+    let of_side = || {
+        let (side, column, keys) = sort.key.side().expect("a key of a side table");
         let keys = keys.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
         format!(
             "(select {best}(s.{column}) from {} and s.key in ({keys}))",
@@ -370,12 +321,12 @@ fn key(alias: &str, sort: &Sort, reads: Reads) -> Key {
         SortKey::LastUpdated => (format!("{alias}.updated"), "timestamptz"),
         SortKey::Id => (format!("{alias}.id collate \"C\""), "text"),
         SortKey::PrimaryDate => (format!("{alias}.date_low"), "bigint"),
-        SortKey::Date(keys) => (side(DATES, "low", keys), "bigint"),
-        SortKey::String(keys) => (side(STRINGS, "value", keys), "text"),
-        SortKey::Quantity(keys) => (side(QUANTITIES, "low", keys), "float8"),
         // Read from the row itself (`interaction::search::sorted`).
         SortKey::Read(_) | SortKey::Score | SortKey::Distance => ("null::text".to_owned(), "text"),
         SortKey::Referenced(salt) => (format!("({alias}.self_hash # {salt})"), "bigint"),
+        SortKey::Date(_) => (of_side(), "bigint"),
+        SortKey::String(_) => (of_side(), "text"),
+        SortKey::Quantity(_) => (of_side(), "float8"),
     };
     Key {
         expression,

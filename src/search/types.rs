@@ -35,7 +35,7 @@ pub fn sql(policy: Policy, queries: &[Query], after: Option<&Place>, limit: usiz
             keys = page.keys(&alias);
             page.push_select(&mut compiler.sql, &alias, &columns, &keys);
             compiler.read_from(query.reads());
-            compiler.resource(&query.condition);
+            page.push_typed(&mut compiler, &query.condition);
             page.push_rows_of(part, &mut compiler.sql, &alias);
             let has_date = part == Part::WithDate;
             match after {

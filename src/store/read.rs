@@ -7,6 +7,7 @@ use crate::policy::State;
 use crate::search::compile::Compiler;
 use crate::search::compile::source::Reads;
 use crate::search::condition::Condition;
+use crate::search::condition::QuantityCondition;
 use crate::search::density::Plan;
 use crate::search::parameters::Registry;
 use crate::search::sql::Arg;
@@ -234,9 +235,10 @@ pub async fn types(store: &Store) -> Result<Vec<i16>, Outcome> {
     sqlx::query_scalar(text).fetch_all(&mut *conn).await.map_err(database_error)
 }
 
-/// Runs `select rid ...`, gathered.
-pub async fn rids(store: &Store, sql: Sql) -> Result<Vec<i64>, Outcome> {
-    let mut conn = store.pools.of(Plan::Gather).lend().await.map_err(database_error)?;
+/// Runs `select rid ...`, or a hash.
+pub async fn rids(store: &Store, plan: Plan, sql: Sql) -> Result<Vec<i64>, Outcome> {
+    note(store, plan, &sql);
+    let mut conn = store.pools.of(plan).lend().await.map_err(database_error)?;
     let rows = run(&mut conn, sql).await.map_err(database_error)?;
     conn.done();
     rows.iter()
@@ -245,17 +247,22 @@ pub async fn rids(store: &Store, sql: Sql) -> Result<Vec<i64>, Outcome> {
         .map_err(database_error)
 }
 
-/// How many resources satisfy the condition.
-pub async fn count(store: &Store, policy: Policy, reads: Reads, condition: &Condition) -> Result<i64, Outcome> {
+/// How many resources satisfy the condition, which may have the term of this type.
+pub async fn count(store: &Store, policy: Policy, reads: Reads, number: i16, condition: &Condition) -> Result<i64, Outcome> {
     let mut compiler = Compiler::new(policy, reads);
     compiler.sql.push("select count(*)");
+    let untyped = condition.without_type(number).filter(|_| reads == Reads::Now);
     let plan = match store.density().gathered(condition) {
         Some((driver, rest)) => {
             compiler.fenced("m", &driver, |_, _| {}, &rest);
             Plan::Gather
         }
         None => {
-            compiler.resource(condition);
+            let alias = compiler.resource(untyped.as_ref().unwrap_or(condition));
+            if untyped.is_some() {
+                // A column costs less to compare than a term, and all of a type are counted from an index alone.
+                compiler.sql.push(&format!(" and {alias}.type = {number}"));
+            }
             Plan::Walk
         }
     };
@@ -266,18 +273,20 @@ pub async fn count(store: &Store, policy: Policy, reads: Reads, condition: &Cond
     rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(database_error)
 }
 
-/// How many rows of the index a condition on a quantity has, up to a limit.
-pub async fn count_quantity(store: &Store, condition: &Condition, limit: usize) -> Result<usize, Outcome> {
-    let Condition::Quantity(quantity) = condition else {
-        return Ok(limit);
-    };
+/// The row ids that the index has for a quantity, up to a limit. Whether they are live is not asked.
+pub async fn rids_of_quantity(store: &Store, quantity: &QuantityCondition, limit: usize) -> Result<Vec<i64>, Outcome> {
     let mut compiler = Compiler::new(Policy::NotWithdrawn, None);
-    compiler.count_quantity(quantity, limit);
-    let mut conn = store.pools.of(Plan::Walk).lend().await.map_err(database_error)?;
-    let rows = run(&mut conn, compiler.sql).await.map_err(database_error)?;
+    compiler.rids_of_quantity(quantity, limit);
+    rids(store, Plan::Walk, compiler.sql).await
+}
+
+/// The masks of a type's resources that have none of these bits of `present`.
+pub async fn masks_without(store: &Store, number: i16, bits: i64) -> Result<Vec<i64>, Outcome> {
+    let mut conn = store.pools.points.lend().await.map_err(database_error)?;
+    let masks = sqlx::query_scalar("select present_without($1, $2)").bind(number).bind(bits);
+    let masks = masks.fetch_one(&mut *conn).await.map_err(database_error)?;
     conn.done();
-    let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(database_error)?;
-    Ok(count as usize)
+    Ok(masks)
 }
 
 /// What the planner expects the count to be.

@@ -55,6 +55,7 @@ mod search_hierarchy;
 mod search_holders;
 mod search_links;
 mod search_near;
+mod search_plans;
 mod search_quantity;
 mod search_ranges;
 mod search_results;

@@ -6,6 +6,7 @@ pub mod compartment;
 pub mod include;
 pub mod lookup;
 pub mod page;
+pub mod probe;
 pub mod sorted;
 pub mod subset;
 
@@ -20,6 +21,7 @@ use crate::interaction::search::lookup::look_up;
 use crate::interaction::search::page::Page;
 use crate::interaction::search::page::matches;
 use crate::interaction::search::page::matches_of_types;
+use crate::interaction::search::probe::probe;
 use crate::outcome::Category;
 use crate::outcome::Issue;
 use crate::outcome::Outcome;
@@ -132,7 +134,9 @@ async fn search_by(
             query.condition = Condition::All(vec![std::mem::replace(&mut query.condition, Condition::nothing()), within]);
         }
         query.used.extend(of_type.iter().cloned());
-        query.condition = look_up(service, query.as_of, std::mem::replace(&mut query.condition, Condition::nothing())).await?;
+        let condition = std::mem::replace(&mut query.condition, Condition::nothing());
+        let condition = look_up(service, query.as_of, condition).await?;
+        query.condition = probe(service, query, condition).await?;
     }
     let queries: Vec<Query> = queries.into_iter().flat_map(contained::spread).collect();
     let path = scope.path();
@@ -241,7 +245,7 @@ async fn total(service: &Service, queries: &[Query]) -> Result<Option<i64>, Outc
     for query in queries {
         sum += match (summary, total) {
             (Summary::Count, _) | (_, Total::Accurate) => {
-                read::count(&service.store, service.policy, query.reads(), &query.condition).await?
+                read::count(&service.store, service.policy, query.reads(), query.number, &query.condition).await?
             }
             _ => read::estimate(&service.store, service.policy, query.reads(), &query.condition).await?,
         };

@@ -4,6 +4,7 @@ use crate::interaction::Service;
 use crate::interaction::search::fingerprint;
 use crate::outcome::Outcome;
 use crate::search::compile::source::Reads;
+use crate::search::condition::Condition;
 use crate::search::cursor::Cursor;
 use crate::search::cursor::Place;
 use crate::search::density::Density;
@@ -204,6 +205,13 @@ pub async fn read_page(service: &Service, page: &PageRead<'_>) -> Result<Vec<Fou
             Quantities::Found(found) => return Ok(found),
             Quantities::Few(sql) => (Plan::Gather, sql),
             Quantities::Unknown => {
+                let asked = density.walked(&query.condition, false);
+                if let Some(sql) = page.sql_by_values(density.values_to_read(page.limit, &query.condition), &asked, row_columns) {
+                    let found = read::page(&service.store, Plan::Walk, sql, page.sort().len()).await?;
+                    if found.len() == page.limit {
+                        return Ok(found);
+                    }
+                }
                 let walked = density.walked(&query.condition, !query.sort.is_empty());
                 (Plan::Walk, page.sql_to_walk(&walked, row_columns))
             }
@@ -231,11 +239,16 @@ async fn quantity_page(service: &Service, page: &PageRead<'_>) -> Result<Quantit
     };
     let density = service.store.density();
     let max = density.quantity_rows_max(page.limit);
-    let rows = read::count_quantity(&service.store, &quantity, max + 1).await?;
-    if rows <= max {
-        return Ok(Quantities::Few(page.sql_to_gather(&quantity, &rest, row_columns)));
+    let rows = read::rids_of_quantity(&service.store, quantity, max + 1).await?;
+    if rows.len() <= max {
+        return Ok(Quantities::Few(page.sql_to_gather(&Condition::Rows(rows), &rest, row_columns)));
     }
-    let Some(sql) = page.sql_among_first(density.rows_to_walk(page.limit, rows), row_columns) else {
+    // Something else has fewer: its rows are asked for their values.
+    if let Some((driver, Condition::All(mut others))) = density.asked_for_quantity(&rest) {
+        others.push(Condition::Quantity(Box::new(quantity.clone())));
+        return Ok(Quantities::Few(page.sql_to_gather(&driver, &Condition::All(others), row_columns)));
+    }
+    let Some(sql) = page.sql_among_first(density.rows_to_walk(page.limit, rows.len()), row_columns) else {
         return Ok(Quantities::Unknown);
     };
     let found = read::page(&service.store, Plan::Walk, sql, page.sort().len()).await?;

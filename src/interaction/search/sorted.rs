@@ -6,6 +6,7 @@ use crate::interaction::Service;
 use crate::interaction::search::page::Begin;
 use crate::interaction::search::page::Page;
 use crate::outcome::Outcome;
+use crate::search::condition::Condition;
 use crate::search::density::Plan;
 use crate::search::index::index;
 use crate::search::index::order::order_value;
@@ -35,11 +36,8 @@ pub async fn matches(service: &Service, queries: &[Query], path: &str) -> Result
     let max = service.limits.sort_rows_max;
     let mut found = Vec::new();
     for query in queries {
-        let of_type = gather(service, query, max + 1 - found.len()).await?;
-        found.extend(of_type);
-        if found.len() > max {
-            return Err(too_many(max));
-        }
+        let room = max - found.len();
+        found.extend(gather(service, query, room).await?);
     }
     found.sort_by(|a, b| compare(&query.sort, (&a.keys, a.row.rid), (&b.keys, b.row.rid)));
     if let Some(place) = begin.place() {
@@ -57,8 +55,9 @@ fn too_many(max: usize) -> Outcome {
     Outcome::invalid(text).with_code("too-costly")
 }
 
-/// The matches of a type, with the keys of the whole order.
-async fn gather(service: &Service, query: &Query, limit: usize) -> Result<Vec<Found>, Outcome> {
+/// The matches of a type, with the keys of the whole order. Errors: 400 naming the setting if there are more than there is room for.
+async fn gather(service: &Service, query: &Query, room: usize) -> Result<Vec<Found>, Outcome> {
+    let (max, limit) = (service.limits.sort_rows_max, room + 1);
     let from_index = Query {
         sort: query.sort.iter().filter(|sort| !sort.key.is_read()).cloned().collect(),
         ..query.clone()
@@ -70,14 +69,20 @@ async fn gather(service: &Service, query: &Query, limit: usize) -> Result<Vec<Fo
         after: None,
         limit,
     };
-    let (plan, sql) = match service.store.density().gathered(&query.condition) {
-        Some((driver, rest)) => (Plan::Gather, page.sql_to_gather(&driver, &rest, row_columns)),
-        None => (Plan::Walk, page.sql_to_walk(&query.condition, row_columns)),
+    let sql = match service.store.density().gathered(&query.condition) {
+        Some((driver, rest)) => page.sql_to_gather(&driver, &rest, row_columns),
+        None => {
+            // Whether there are too many is known without reading and sorting them.
+            let rows = read::rids(&service.store, Plan::Walk, page.sql_for_rows(&query.condition)).await?;
+            if rows.len() == limit {
+                return Err(too_many(max));
+            }
+            page.sql_to_gather(&Condition::Rows(rows), &Condition::All(Vec::new()), row_columns)
+        }
     };
-    let mut found = read::page(&service.store, plan, sql, from_index.sort.len()).await?;
+    let mut found = read::page(&service.store, Plan::Gather, sql, from_index.sort.len()).await?;
     if found.len() == limit {
-        // One more than may be sorted: they are too many.
-        return Ok(found);
+        return Err(too_many(max));
     }
     let registry = service.store.registry();
     let of = registry

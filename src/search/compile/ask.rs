@@ -7,6 +7,9 @@ use crate::search::condition::Condition;
 use crate::search::sql::Arg;
 use crate::search::term::link_term;
 
+/// Resources that reference a row and are looked at one by one.
+const HOLDERS_READ_MAX: usize = 2_000;
+
 impl Compiler {
     /// One of the row's references leads to a resource, or to what the row contains, that satisfies the inner condition.
     pub(super) fn leads_to(&mut self, alias: &str, salts: &[i64], inner: &Condition) {
@@ -49,31 +52,49 @@ impl Compiler {
         self.sql.push(")");
     }
 
-    /// The row is referenced by a resource that satisfies the inner condition.
+    /// The row is referenced by a resource that satisfies the inner condition. Who references it is read first, without the inner condition: two
+    /// dense terms together cost the index much more than one that is not, and most rows are referenced by few. Only where they are many is the
+    /// index asked for both.
     pub(super) fn is_held_by(&mut self, alias: &str, salts: &[i64], inner: &Condition) {
         self.reading_others(|compiler| {
-            let source = compiler.upcoming_alias();
-            compiler.sql.push("exists (select 1");
-            compiler.resource(&Condition::All(Vec::new()));
-            let operator = if salts.len() == 1 { "@>" } else { "&&" };
-            compiler.sql.push(&format!(" and {source}.terms {operator} array["));
-            for (i, salt) in salts.iter().enumerate() {
-                compiler
-                    .sql
-                    .push(if i == 0 { "" } else { ", " })
-                    .push(&format!("{alias}.self_hash # "))
-                    .bind(Arg::Int(*salt));
-            }
-            compiler.sql.push("] and ");
+            compiler.sql.push("(exists (select 1 from (");
+            let source = compiler.holders(alias, salts);
+            compiler.sql.push(&format!(" limit {HOLDERS_READ_MAX}) {source}_all where "));
+            compiler.asked(&format!("{source}_all"), inner);
+            compiler.sql.push(") or (select count(*) from (");
+            compiler.holders(alias, salts);
+            compiler
+                .sql
+                .push(&format!(" limit {HOLDERS_READ_MAX}) m) = {HOLDERS_READ_MAX} and exists ("));
+            let source = compiler.holders(alias, salts);
+            compiler.sql.push(" and ");
             compiler.asked(&source, inner);
-            compiler.sql.push(")");
+            compiler.sql.push("))");
         });
+    }
+
+    /// Writes the select of who references the row, open for more conditions; returns its alias.
+    fn holders(&mut self, alias: &str, salts: &[i64]) -> String {
+        let source = self.upcoming_alias();
+        self.sql.push(&format!("select {source}.*"));
+        self.resource(&Condition::All(Vec::new()));
+        let operator = if salts.len() == 1 { "@>" } else { "&&" };
+        self.sql.push(&format!(" and {source}.terms {operator} array["));
+        for (i, salt) in salts.iter().enumerate() {
+            self.sql
+                .push(if i == 0 { "" } else { ", " })
+                .push(&format!("{alias}.self_hash # "))
+                .bind(Arg::Int(*salt));
+        }
+        self.sql.push("]");
+        source
     }
 
     /// A condition of rows that a lookup has found.
     fn asked(&mut self, alias: &str, condition: &Condition) {
-        let before = std::mem::replace(&mut self.is_asking, true);
+        let before = (self.is_asking, self.is_asking_row);
+        (self.is_asking, self.is_asking_row) = (true, !matches!(self.reads, Reads::AsOf(_)));
         self.condition(alias, condition);
-        self.is_asking = before;
+        (self.is_asking, self.is_asking_row) = before;
     }
 }

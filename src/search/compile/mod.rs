@@ -126,6 +126,9 @@ impl Compiler {
             }
             Condition::Terms(terms) => self.terms(alias, terms),
             Condition::Lookup(_) => unreachable!("what is looked up is terms before it is compiled"),
+            Condition::Rows(rids) => {
+                self.sql.push(alias).push(".rid = any(").bind(Arg::Ints(rids.clone())).push(")");
+            }
             Condition::Ids(hashes) => self.ids(alias, hashes),
             Condition::PrimaryDate(number, prefix, range) => self.primary_date(alias, *number, *prefix, *range),
             Condition::Date(keys, prefix, range) => {
@@ -168,7 +171,7 @@ impl Compiler {
                 self.sql.push("value in (select value from string_value where value like ");
                 self.sql.bind(Arg::Text(format!("%{}%", escape_like(text)))).push("))");
             }
-            Condition::Missing(_, bits) if self.is_asking || self.reads != Reads::Now => {
+            Condition::Missing(_, bits) | Condition::Masked(_, bits, _) if self.is_asking || self.reads != Reads::Now => {
                 self.sql.push(alias).push(".present & ").bind(Arg::Int(*bits)).push(" = 0");
             }
             Condition::Missing(number, bits) => {
@@ -182,6 +185,10 @@ impl Compiler {
             // What is read for several is read first; and so is what a contained resource leads to, or a statement would grow twofold with each link.
             Condition::LeadsTo(salts, inner) if self.reads == Reads::Linked || self.shared(condition).is_some() => {
                 self.chain(alias, condition, salts, inner);
+            }
+            Condition::Masked(number, _, masks) => {
+                self.sql.push(&format!("({alias}.type = {number} and {alias}.present = any("));
+                self.sql.bind(Arg::Ints(masks.clone())).push("))");
             }
             Condition::LeadsTo(salts, inner) => self.leads_to(alias, salts, inner),
             Condition::IsHeldBy(salts, inner) => self.is_held_by(alias, salts, inner),

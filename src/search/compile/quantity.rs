@@ -73,11 +73,11 @@ impl Compiler {
         self.sql.push(")");
     }
 
-    /// The statement that counts the rows of a quantity, up to a limit.
-    pub fn count_quantity(&mut self, quantity: &QuantityCondition, limit: usize) {
-        self.sql.push("select count(*) from (select 1 from (");
+    /// The statement for the row ids of a quantity, up to a limit.
+    pub fn rids_of_quantity(&mut self, quantity: &QuantityCondition, limit: usize) {
+        self.sql.push("select m.rid from (");
         self.rows_of_quantity(quantity);
-        self.sql.push(") m limit ").bind(Arg::Int(limit as i64)).push(") n");
+        self.sql.push(") m limit ").bind(Arg::Int(limit as i64));
     }
 
     fn rows_of_quantity(&mut self, quantity: &QuantityCondition) {

@@ -96,6 +96,11 @@ impl Side {
         )
     }
 
+    /// The table of what is there now.
+    pub fn now(self) -> &'static str {
+        self.now
+    }
+
     /// `table s where s.rid = alias.rid`: what the table has of an alias.
     pub fn of_alias(self, alias: &str, reads: Reads) -> String {
         match reads {
