@@ -219,7 +219,9 @@ fn takes_away(migration: &str) -> Vec<String> {
     let comment = Regex::new("--.*").unwrap();
     let code = comment.replace_all(migration, "").into_owned();
     let wrong = Regex::new(r"(?i)\b(drop|rename|truncate|set\s+not\s+null)\b|\balter\s+(column\s+)?\w+\s+(set\s+data\s+)?type\b").unwrap();
-    let statements = code.split(';').map(str::trim);
+    // Without an index the version before is slower, and no statement fails, unless it is a unique one: these have other names.
+    let is_index = Regex::new(r"(?i)^drop\s+index\s+\w+_index_low$").unwrap();
+    let statements = code.split(';').map(str::trim).filter(|statement| !is_index.is_match(statement));
     let found = statements.filter(|statement| wrong.is_match(statement) || adds_a_column_that_must_be_written(statement));
     found.map(str::to_owned).collect()
 }
