@@ -63,9 +63,8 @@ impl Compiler {
             compiler.asked(&format!("{source}_all"), inner);
             compiler.sql.push(") or (select count(*) from (");
             compiler.holders(alias, salts);
-            compiler
-                .sql
-                .push(&format!(" limit {HOLDERS_READ_MAX}) m) = {HOLDERS_READ_MAX} and exists ("));
+            compiler.sql.push(&format!(" limit {HOLDERS_READ_MAX}) m) = "));
+            compiler.sql.bind(Arg::Int(HOLDERS_READ_MAX as i64)).push(" and exists (");
             let source = compiler.holders(alias, salts);
             compiler.sql.push(" and ");
             compiler.asked(&source, inner);
