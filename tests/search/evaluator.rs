@@ -7,6 +7,7 @@ use crate::fhirpath::Item;
 use crate::fhirpath::evaluate;
 use crate::fhirpath::root;
 use crate::filter;
+use crate::near::distance;
 use crate::near::near_holds;
 use crate::terminology::Codes;
 use crate::terminology::is_code_of;
@@ -15,6 +16,7 @@ use crate::values::fold;
 use crate::values::is_date;
 use crate::values::is_number;
 use crate::values::is_quantity;
+use crate::values::list;
 use crate::values::local;
 use crate::values::of_type_holds;
 use crate::values::reference_holds;
@@ -112,12 +114,26 @@ const RESULT_PARAMETERS: [&str; 12] = [
 /// "Servers … may limit the number of iterations" (search.html#include): the server says with the page that it did.
 const LINKS_OF_INCLUDES_MAX: usize = 8;
 
+/// Types whose resources are part of others of the type. <https://hl7.org/fhir/R4/references.html#circular>
+pub const HIERARCHIES: [&str; 9] = [
+    "CarePlan",
+    "Communication",
+    "Encounter",
+    "Location",
+    "MedicationStatement",
+    "Organization",
+    "Procedure",
+    "ResearchStudy",
+    "Task",
+];
+
 /// A value to sort by. All of one column are of one kind.
 #[derive(Debug, Clone, PartialEq, PartialOrd)]
 pub enum SortValue {
     Text(String),
     Date(i64),
     Number(Option<Decimal>),
+    Kilometres(f64),
 }
 
 impl Store {
@@ -209,6 +225,11 @@ impl Store {
                 let is_in = self.values(resource, parameter).iter().any(|value| is_code_of(value, &codes));
                 is_in != (modifier == "not-in")
             }
+            "above" | "below" if parameter.kind == Kind::Reference => {
+                let asked = split(text, ',');
+                let wanted = asked.iter().flat_map(|one| self.parts(parameter, modifier, &unescape(one)));
+                !self.references(resource, parameter).is_disjoint(&wanted.collect())
+            }
             // The negation is of the set of values, not of each. (search.html#token, Composition?section:not=48765-2)
             "not" => !split(text, ',').iter().any(|one| self.any(resource, parameter, "", one)),
             _ => split(text, ',').iter().any(|one| self.any(resource, parameter, modifier, one)),
@@ -223,6 +244,45 @@ impl Store {
             self.references(list, parameter("List", "item"))
                 .contains(&format!("{type_name}/{own_id}"))
         })
+    }
+
+    /// The resource, and all that it is part of (`above`) or that are part of it (`below`): "also any procedures that occurred in locations that are
+    /// part of location with id 42" (search.html#recursive).
+    fn parts(&self, parameter: &SearchParameter, modifier: &str, text: &str) -> BTreeSet<String> {
+        let asked = local(text, &self.base);
+        let of_types = parameter.targets.iter().filter(|name| HIERARCHIES.contains(&name.as_str()));
+        let mut found: BTreeSet<String> = match asked.contains('/') {
+            true => [asked.to_owned()].into(),
+            false => of_types.map(|name| format!("{name}/{asked}")).collect(),
+        };
+        let links: Vec<(String, String)> = self
+            .resources
+            .values()
+            .flat_map(|part| {
+                let (type_name, id) = key_of(part);
+                let wholes = list(part, "partOf").filter_map(|whole| whole["reference"].as_str());
+                wholes.map(move |whole| (format!("{type_name}/{id}"), local(whole, &self.base).to_owned()))
+            })
+            // A Location is part of a Location: what is part of something else is in no hierarchy.
+            .filter(|(part, whole)| part.split('/').next() == whole.split('/').next())
+            .collect();
+        loop {
+            let further = links.iter().filter_map(|(part, whole)| match modifier {
+                "above" => found.contains(part).then_some(whole),
+                _ => found.contains(whole).then_some(part),
+            });
+            // What is not here, or hidden, is no part.
+            let is_here = |other: &&String| {
+                other
+                    .split_once('/')
+                    .is_some_and(|(type_name, id)| self.get(type_name, id).is_some())
+            };
+            let further: BTreeSet<String> = further.filter(is_here).filter(|other| !found.contains(*other)).cloned().collect();
+            if further.is_empty() {
+                return found;
+            }
+            found.extend(further);
+        }
     }
 
     pub fn values<'a>(&self, resource: &'a Value, parameter: &SearchParameter) -> Vec<Typed<'a>> {
@@ -393,8 +453,15 @@ impl Store {
         let resource = &self.resources[key];
         let sort = query.values("_sort").last().unwrap_or_default();
         let keys = sort.split(',').filter(|k| !k.is_empty());
-        keys.map(|k| self.sort_value(resource, k.trim_start_matches('-'), k.starts_with('-')))
-            .collect()
+        keys.map(|k| match k.trim_start_matches('-') {
+            "near" => query
+                .values("near")
+                .next()
+                .and_then(|near| distance(resource, near))
+                .map(SortValue::Kilometres),
+            code => self.sort_value(resource, code, k.starts_with('-')),
+        })
+        .collect()
     }
 
     /// "The sort is based on the item in the set of multiple parameters that comes earliest in the specified sort order" (search.html#sort).

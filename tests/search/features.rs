@@ -37,8 +37,9 @@ pub const FEATURES: &[(&str, State, usize)] = &[
     ("reference type/id", On, 300),
     ("reference url", On, 60),
     ("reference:[type]", On, 60),
+    ("reference:above below", On, 60),
     ("reference:identifier", On, 60),
-    ("reference to a canonical", On, 20),
+    ("reference to a canonical", On, 10),
     ("date eq", On, 50),
     ("date ne", On, 50),
     ("date gt", On, 50),
@@ -135,6 +136,7 @@ pub const FEATURES: &[(&str, State, usize)] = &[
     ("_sort by a token", On, 100),
     ("_sort by a reference", On, 50),
     ("_sort by a uri", On, 10),
+    ("_sort by near", On, 15),
 ];
 
 pub fn state_of(name: &str) -> State {

@@ -9,24 +9,25 @@ const RADIUS_KM: f64 = 6371.0088;
 /// `latitude|longitude|distance|units`. "If the units are omitted, then kms should be assumed."
 pub fn near_holds(location: &Value, text: &str) -> bool {
     let parts: Vec<&str> = text.split('|').collect();
-    let number = |place: usize| {
-        parts
-            .get(place)
-            .filter(|part| !part.is_empty())
-            .map(|part| part.parse::<f64>().expect("a number"))
-    };
+    let reach = parts
+        .get(2)
+        .filter(|part| !part.is_empty())
+        .map_or(10.0, |part| part.parse().expect("a number"));
     let unit = match parts.get(3).copied().unwrap_or_default() {
         "" | "km" => 1.0,
         "m" => 0.001,
         "[mi_us]" => 1.609_347_218_694,
         other => panic!("no unit here: {other}"),
     };
+    distance(location, text).is_some_and(|distance| distance <= reach * unit)
+}
+
+/// How far it is from the place that is asked for; `None` if it has no position.
+pub fn distance(location: &Value, text: &str) -> Option<f64> {
     let of = |member: &str| location["position"][member].as_f64();
-    let (Some(latitude), Some(longitude)) = (of("latitude"), of("longitude")) else {
-        return false;
-    };
-    let center = (number(0).expect("a latitude"), number(1).expect("a longitude"));
-    kilometres((latitude, longitude), center) <= number(2).unwrap_or(10.0) * unit
+    let mut parts = text.split('|').map(|part| part.parse::<f64>());
+    let mut degrees = || parts.next().expect("a part").expect("a number of degrees");
+    Some(kilometres((of("latitude")?, of("longitude")?), (degrees(), degrees())))
 }
 
 /// Along the great circle: the angle between the two directions from the middle of the Earth.

@@ -4,6 +4,7 @@ use crate::codes::CODE_SYSTEMS;
 use crate::codes::KEPT;
 use crate::codes::VALUE_SETS;
 use crate::codes::url_of;
+use crate::evaluator::HIERARCHIES;
 use crate::evaluator::Key;
 use crate::evaluator::Query;
 use crate::evaluator::Store;
@@ -403,6 +404,9 @@ impl<'s> Generator<'s> {
             Kind::Reference => &["", "", "", "", "", "identifier", "[type]"],
             _ => &[""],
         };
+        if parameter.kind == Kind::Reference && has_hierarchy(parameter) && rng.random_bool(0.12) {
+            return pick(rng, &["above", "below"]).to_owned();
+        }
         let codes = self.code_modifiers(type_name, focus, parameter);
         if !codes.is_empty() && rng.random_bool(0.15) {
             return pick(rng, codes).to_owned();
@@ -556,6 +560,20 @@ impl<'s> Generator<'s> {
         modifier: &str,
         features: &mut Features,
     ) -> String {
+        if matches!(modifier, "above" | "below") {
+            let of_ours = |reference: &&str| HIERARCHIES.iter().any(|name| reference.starts_with(&format!("{name}/")));
+            let own = match sample {
+                Some(Typed::Reference(reference)) => reference["reference"].as_str().filter(of_ours),
+                _ => None,
+            };
+            let all: Vec<&String> = parameter
+                .targets
+                .iter()
+                .filter(|name| HIERARCHIES.contains(&name.as_str()))
+                .collect();
+            let drawn = format!("{}/{}", all.choose(rng).expect("a type"), pick(rng, pools::IDS));
+            return escape(own.filter(|_| rng.random_bool(0.5)).unwrap_or(&drawn));
+        }
         if modifier == "identifier" {
             let identifiers = self.store.resources().values().flat_map(identifiers_of_references);
             let all: Vec<Typed<'_>> = identifiers.collect();
@@ -656,6 +674,7 @@ impl<'s> Generator<'s> {
         pairs: &mut Vec<(String, String)>,
         features: &mut Features,
     ) {
+        let is_near = pairs.iter().filter(|(name, value)| name == "near" && !value.contains(',')).count() == 1;
         let mut push = |name: &str, value: String| pairs.push((name.to_owned(), value));
         if rng.random_bool(0.06) {
             match rng.random_bool(0.8) {
@@ -665,9 +684,15 @@ impl<'s> Generator<'s> {
             features.push("_summary=count");
             return;
         }
-        if rng.random_bool(0.15) {
+        if rng.random_bool(if is_near { 0.4 } else { 0.15 }) {
             let types: Vec<&str> = if types.is_empty() { vec![type_name] } else { types.to_vec() };
-            push("_sort", sort(rng, &types, features));
+            let mut order = sort(rng, &types, features);
+            // Of one place: how far it is.
+            if is_near && rng.random_bool(0.7) {
+                features.push("_sort by near");
+                order = format!("{}near,{order}", pick(rng, &["", "-"]));
+            }
+            push("_sort", order);
         }
         if rng.random_bool(0.08) {
             push("_total", "accurate".to_owned());
@@ -739,8 +764,7 @@ impl Store {
 fn sort(rng: &mut StdRng, types: &[&str], features: &mut Features) -> String {
     let is_ordered = |p: &SearchParameter| matches!(p.kind, Kind::Date | Kind::String | Kind::Number | Kind::Quantity) || p.code == "_id";
     let is_read = |p: &SearchParameter| matches!(p.kind, Kind::Token | Kind::Reference | Kind::Uri) && p.code != "_id";
-    // What is read from the matches is sorted on one type.
-    let is_wanted = |p: &&SearchParameter| is_ordered(p) || types.len() == 1 && is_read(p);
+    let is_wanted = |p: &&SearchParameter| is_ordered(p) || is_read(p);
     let is_common = |p: &&SearchParameter| {
         let of = |name: &&str| definitions().search_parameter(name, &p.code);
         types.iter().all(|name| of(name).is_some_and(|other| other.kind == p.kind))
@@ -762,6 +786,11 @@ fn sort(rng: &mut StdRng, types: &[&str], features: &mut Features) -> String {
     }
     features.push(if count > 1 { "_sort by several" } else { "_sort" });
     keys.join(",")
+}
+
+/// Whether it refers to types whose resources are part of others.
+fn has_hierarchy(parameter: &SearchParameter) -> bool {
+    parameter.targets.iter().any(|target| HIERARCHIES.contains(&target.as_str()))
 }
 
 /// Whether a compartment has resources of this type.
@@ -842,6 +871,7 @@ fn feature_of(kind: Kind, modifier: &str) -> Option<&'static str> {
         (Kind::Uri, "") => "uri",
         (Kind::Uri, "above") => "uri:above",
         (Kind::Uri, _) => "uri:below",
+        (Kind::Reference, "above" | "below") => "reference:above below",
         (Kind::Reference, "identifier") => "reference:identifier",
         (Kind::Reference, name) if !name.is_empty() => "reference:[type]",
         (Kind::Composite, _) => "composite",

@@ -247,7 +247,7 @@ fn change(world: &mut World, draw: &Draw, rng: &mut StdRng) -> Vec<String> {
 
 fn searches_of(world: &World, mut rng: StdRng, searches: usize) -> Report {
     let mut report = Report::default();
-    let mut now = Client {
+    let mut client = Client {
         connection: Connection::open(world.server.address),
         store: &world.store,
     };
@@ -255,10 +255,6 @@ fn searches_of(world: &World, mut rng: StdRng, searches: usize) -> Report {
     // The state of now is one of them.
     let (instant, past) = world.past.choose(&mut rng).expect("an instant");
     let generator_of_past = Generator::new(past);
-    let mut then = Client {
-        connection: Connection::open(world.server.address),
-        store: past,
-    };
     while report.searches < searches {
         let is_past = rng.random_bool(0.06);
         let Asked { mut query, mut features } = match is_past {
@@ -267,11 +263,11 @@ fn searches_of(world: &World, mut rng: StdRng, searches: usize) -> Report {
         };
         let looks_into_text = features.iter().any(|feature| ["_text", "_content"].contains(feature));
         let is_supported = features.iter().all(|feature| is_on(feature));
-        let mut client = &mut now;
+        client.store = &world.store;
         if is_past && is_supported && !looks_into_text {
             query.pairs.push(("_asOf".to_owned(), instant.clone()));
             features.push("_asOf");
-            client = &mut then;
+            client.store = past;
         } else if is_past && is_supported {
             continue;
         }
@@ -443,7 +439,7 @@ impl Client<'_> {
     fn smaller(&mut self, query: &Query) -> Option<(Query, String)> {
         let mut candidates = Vec::new();
         // Without these a search asks for something else.
-        let is_apart = |name: &str| !["_type", "_count", "_asOf"].contains(&name);
+        let is_apart = |name: &str| !["_type", "_count", "_asOf", "near"].contains(&name);
         let parts = query.pairs.iter().enumerate().filter(|(_, (name, _))| is_apart(name));
         for (i, (_, value)) in parts {
             let mut without = query.clone();
