@@ -330,6 +330,25 @@ fn cased() -> Theme {
     }
 }
 
+/// The server knew no path that leaves the type out, as `name | alias` does.
+fn unprefixed() -> Theme {
+    let plan = |id, members: Value| with("InsurancePlan", id, members);
+    Theme {
+        name: "a path may leave its type out",
+        anchor: "paramregistry.html",
+        resources: vec![
+            plan("p-name", json!({"name": "Salute"})),
+            plan("p-alias", json!({"name": "Vita", "alias": ["Salute e vita"]})),
+            plan("p-none", json!({"status": "draft", "alias": ["Casa"]})),
+        ],
+        cases: &[
+            ("InsurancePlan?name=salute", &["p-alias", "p-name"], &[]),
+            ("InsurancePlan?name:exact=Vita", &["p-alias"], &[]),
+            ("InsurancePlan?_sort=-name", &["p-alias", "p-name", "p-none"], &[]),
+        ],
+    }
+}
+
 #[test]
 fn what_random_searches_found_stays_right() {
     check(&[
@@ -345,5 +364,6 @@ fn what_random_searches_found_stays_right() {
         subsumed(),
         of_no_type(),
         cased(),
+        unprefixed(),
     ]);
 }

@@ -81,6 +81,7 @@ pub fn compile_type(definitions: &'static Definitions, name: &str) -> Result<Typ
         let paths = if definition.expression.is_empty() { Vec::new() } else { paths? };
         let paths: Vec<Path> = paths
             .into_iter()
+            .map(|path| from_resource(name, path))
             .filter(|p| [name, "Resource", "DomainResource"].contains(&p.root.as_str()))
             .collect();
         let mut parameter = parameter(definition, bit);
@@ -109,6 +110,15 @@ pub fn compile_type(definitions: &'static Definitions, name: &str) -> Result<Typ
         node.edges.sort_by(|a, b| a.name.cmp(&b.name));
     }
     Ok(compiled)
+}
+
+/// A path may leave the type out: R4's InsurancePlan.name is `name | alias`.
+fn from_resource(type_name: &str, mut path: Path) -> Path {
+    if path.root.starts_with(|c: char| c.is_ascii_lowercase()) {
+        path.steps
+            .insert(0, Step::Field(std::mem::replace(&mut path.root, type_name.to_owned())));
+    }
+    path
 }
 
 pub fn parameter(definition: &SearchParameter, bit: u32) -> Parameter {
