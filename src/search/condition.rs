@@ -315,6 +315,7 @@ impl Condition {
             match (joined.last_mut(), condition) {
                 (Some(Condition::Terms(all)), Condition::Terms(more)) => all.extend(more),
                 (Some(Condition::Ids(all)), Condition::Ids(more)) => all.extend(more),
+                (_, Condition::Any(none)) if none.is_empty() => {}
                 (_, condition) => joined.push(condition),
             }
         }

@@ -349,6 +349,39 @@ fn unprefixed() -> Theme {
     }
 }
 
+/// The server left out what has the code when the other part of the composite named a system alone.
+fn system_alone() -> Theme {
+    let group = |id: &str, value: Value| {
+        let mut characteristic = value;
+        characteristic["code"] = json!({"coding": [{"system": "urn:s", "code": "a"}]});
+        characteristic["exclude"] = json!(false);
+        with(
+            "Group",
+            id,
+            json!({"type": "person", "actual": true, "characteristic": [characteristic]}),
+        )
+    };
+    Theme {
+        name: "a part of a composite may be a system alone",
+        anchor: "#composite",
+        resources: vec![
+            group(
+                "coded",
+                json!({"valueCodeableConcept": {"coding": [{"system": "urn:v", "code": "x"}]}}),
+            ),
+            group(
+                "other",
+                json!({"valueCodeableConcept": {"coding": [{"system": "urn:w", "code": "x"}]}}),
+            ),
+            group("plain", json!({"valueBoolean": true})),
+        ],
+        cases: &[
+            ("Group?characteristic-value=urn:s|a$urn:v|", &["coded"], &[]),
+            ("Group?characteristic-value=urn:s|a$urn:u|", &[], &[]),
+        ],
+    }
+}
+
 #[test]
 fn what_random_searches_found_stays_right() {
     check(&[
@@ -365,5 +398,6 @@ fn what_random_searches_found_stays_right() {
         of_no_type(),
         cased(),
         unprefixed(),
+        system_alone(),
     ]);
 }

@@ -64,7 +64,11 @@ fn element(context: &Context<'_>, composite: &Composite, texts: &[String]) -> Re
 fn terms(context: &Context<'_>, parameter: &Parameter, text: &str) -> Result<Vec<i64>, Outcome> {
     match condition(context, parameter, None, text)? {
         Condition::Terms(terms) => Ok(terms),
-        _ => Ok(Vec::new()),
+        Condition::Any(none) if none.is_empty() => Ok(Vec::new()),
+        _ => Err(Outcome::not_supported(format!(
+            "{}: what it asks for here has no term of its own, and cannot stand in a composite",
+            parameter.code
+        ))),
     }
 }
 
