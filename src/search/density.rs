@@ -103,8 +103,18 @@ impl Density {
             && rows > LEAD_ROWS_MIN
             && self.rows_of(inner) * 2.0 >= rows
             && others.clone().map(|c| self.rows_of(c)).fold(f64::INFINITY, f64::min) >= rows.min(GATHER_ROWS_MAX)
-            && !others.clone().any(|c| may_be_rare(c) || matches!(c, Condition::PrimaryDate(..)))
+            && !others
+                .clone()
+                .any(|c| self.may_hold_for_few(c) || matches!(c, Condition::PrimaryDate(..)))
             && self.rows_of_term(further_code(holders.code)) <= LEAD_ROWS_MIN
+    }
+
+    /// The same of a condition whose links, if they are dense, are asked of each row.
+    fn may_hold_for_few(&self, condition: &Condition) -> bool {
+        match condition {
+            Condition::Has(_, inner) | Condition::Chain(_, inner) => !self.is_dense(inner),
+            other => may_be_rare(other),
+        }
     }
 
     /// A condition in two: what its rarest index gives, and what is asked of these rows. Terms are looked for together, in one scan.

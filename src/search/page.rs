@@ -143,7 +143,8 @@ impl PageRead<'_> {
     }
 
     /// The same among the resources that have the first values of the first sort key, at most so many values: whoever finds less than a page there must
-    /// look further, also for what has no value. `None` if the key is not one of a side table of now.
+    /// look further, also for what has no value. `None` if the key is not one of a side table of now. Values come in their order, each is asked of
+    /// its row, and no more of them than fill the page.
     pub fn sql_by_values(&self, values: usize, condition: &Condition, columns: impl Fn(&str) -> String) -> Option<Sql> {
         let first = self.query.sort.first().filter(|_| self.reads_type())?;
         let (side, column, of) = first.key.side()?;
@@ -152,31 +153,42 @@ impl PageRead<'_> {
             None => None,
         };
         let (direction, operator) = if first.is_descending { (" desc", "<=") } else { ("", ">=") };
-        let keys = self.keys("m");
-        let narrow = |sql: &mut Sql, alias: &str| {
-            sql.push(&format!(
-                " and {alias}.type = {} and {alias}.rid in (select v.rid from (",
-                self.query.number
-            ));
-            for (i, key) in of.iter().enumerate() {
-                sql.push(if i > 0 { " union all " } else { "" });
-                sql.push(&format!(
-                    "(select s.rid, s.{column} as value from {} s where s.key = {key}",
-                    side.now()
-                ));
-                if from.is_some() {
-                    sql.push(&format!(" and s.{column} {operator} "));
-                    push_value(sql, &keys[0], from);
-                }
-                // Equal values are cut in the order of the page.
-                sql.push(&format!(" order by s.{column}{direction}, s.rid desc limit {values})"));
-            }
-            sql.push(&format!(") v order by v.value{direction}, v.rid desc limit {values})"));
+        // Values are cut in the order of the page. With further keys that is not known: then all that are equal to the last are read.
+        let cut = |name: &str| match self.query.sort.len() {
+            1 => format!(" order by {name}{direction}, rid desc limit {values}"),
+            _ => format!(" order by {name}{direction} fetch first {values} rows with ties"),
         };
         let mut compiler = self.compiler();
-        let nothing = Condition::All(Vec::new());
-        let (alias, keys) = self.fenced(&mut compiler, "", &columns, &nothing, narrow, condition);
-        push_order(&mut compiler.sql, &keys, &alias, self.part);
+        let alias = format!("{}_all", compiler.upcoming_alias());
+        let mut keys = self.keys(&alias);
+        self.push_select(&mut compiler.sql, &alias, &columns, &keys);
+        let mut read = Sql {
+            text: "(select distinct on (value, rid) value, rid from (".to_owned(),
+            args: std::mem::take(&mut compiler.sql.args),
+        };
+        for (i, key) in of.iter().enumerate() {
+            read.push(if i > 0 { " union all " } else { "" });
+            read.push(&format!(
+                "(select s.rid, s.{column} as value from {} s where s.key = {key}",
+                side.now()
+            ));
+            if from.is_some() {
+                read.push(&format!(" and s.{column} {operator} "));
+                push_value(&mut read, &keys[0], from);
+            }
+            read.push(&cut("value")).push(")");
+        }
+        read.push(&format!(") v{} ) v cross join lateral ", cut("value")));
+        compiler.sql.args = std::mem::take(&mut read.args);
+        let narrow = |sql: &mut Sql, alias: &str| {
+            sql.push(&format!(" and {alias}.type = {} and {alias}.rid = v.rid", self.query.number));
+        };
+        compiler.fenced_beside(&read.text, &alias, &Condition::All(Vec::new()), narrow, condition);
+        // The value by which it is sorted, not another of its values.
+        compiler.sql.push(&format!(" and v.value = {}", keys[0].expression));
+        "v.value".clone_into(&mut keys[0].expression);
+        self.push_part(&mut compiler.sql, &alias, &keys);
+        push_order(&mut compiler.sql, &keys, "v", self.part);
         self.push_limit(&mut compiler.sql);
         Some(compiler.sql)
     }

@@ -172,6 +172,17 @@ fn pages_by_a_string_or_a_number_have_all_matches_in_order() {
         let wanted: Vec<String> = wanted.into_iter().filter(|id| patient(id[1..].parse().unwrap()).is_male).collect();
         assert_eq!(all(&format!("Patient?_sort={sort}&gender=male&_count=83")), wanted, "{sort}");
     }
+    // A further key orders those that are equal in the first, however many these are.
+    let wanted = {
+        let mut wanted = sorted("p", PATIENTS, true, family(true));
+        let key = |id: &String| family(true)(id[1..].parse().unwrap());
+        wanted.sort_by(|a, b| match (key(a), key(b)) {
+            (Some(x), Some(y)) => y.cmp(&x).then(a.cmp(b)),
+            (x, y) => y.is_some().cmp(&x.is_some()).then(a.cmp(b)),
+        });
+        wanted
+    };
+    assert_eq!(all("Patient?_sort=-family,_id&_count=83"), wanted);
     for (sort, is_descending) in [("value-quantity", false), ("-value-quantity", true)] {
         let wanted = sorted("o", OBSERVATIONS, is_descending, |i| observation(i).value);
         assert_eq!(all(&format!("Observation?_sort={sort}&_count=211")), wanted, "{sort}");

@@ -178,7 +178,7 @@ pub async fn read_page(service: &Service, page: &PageRead<'_>) -> Result<Vec<Fou
             .then_some((holders, inner, rest))
     });
     if let Some((holders, inner, rest)) = held {
-        let sql = page.sql_by_holders(holders, inner, &rest, row_columns);
+        let sql = page.sql_by_holders(holders, inner, &density.walked(&rest, false), row_columns);
         return read::page(&service.store, Plan::Gather, sql, page.sort().len()).await;
     }
     let is_newest = page.part == Part::WithDate && query.sort[0].is_descending;
