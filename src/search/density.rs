@@ -15,6 +15,8 @@ use std::collections::HashMap;
 const GATHER_ROWS_MAX: f64 = 2_000.0;
 /// Rows that are gathered for a search by quantity, which costs more by any other way.
 const QUANTITY_ROWS_MAX: f64 = 20_000.0;
+/// Targets of a chain that are kept in memory to count what refers to them: they must fit into `work_mem`, twice (`hash_mem_multiplier`).
+const TARGETS_HASHED_MAX: f64 = 300_000.0;
 /// Values of a sort key that are read in their order before all matches are.
 const VALUES_READ_MAX: usize = 20_000;
 /// Rows of a code beyond which its newest are read in order: the index for that costs no more than to gather so many.
@@ -190,11 +192,25 @@ impl Density {
         }
     }
 
+    /// The condition as it is asked of all rows of a type, to count them: chains to very many are looked up for each, where a table of their targets
+    /// does not fit into memory.
+    pub fn counted(&self, condition: &Condition) -> Condition {
+        match condition {
+            Condition::All(conditions) => Condition::All(conditions.iter().map(|c| self.counted(c)).collect()),
+            Condition::Chain(salts, target) if self.rows_of(target) > TARGETS_HASHED_MAX => {
+                Condition::LeadsTo(salts.clone(), target.clone())
+            }
+            other => other.clone(),
+        }
+    }
+
     /// The condition as it is asked of rows that are there: what is linked to very many resources is looked up for each row.
     fn asked(&self, condition: &Condition) -> Condition {
         let inner = |inner: &Condition| Box::new(self.asked(inner));
         match condition {
             Condition::Chain(salts, target) if self.is_dense_target(target) => Condition::LeadsTo(salts.clone(), inner(target)),
+            // Known rows are read at once.
+            Condition::Has(_, source) if matches!(**source, Condition::Rows(_)) => condition.clone(),
             Condition::Has(salts, source) if self.is_dense(source) => Condition::IsHeldBy(salts.clone(), inner(source)),
             Condition::All(conditions) => Condition::All(conditions.iter().map(|c| self.asked(c)).collect()),
             Condition::Any(conditions) => Condition::Any(conditions.iter().map(|c| self.asked(c)).collect()),

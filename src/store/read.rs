@@ -258,7 +258,9 @@ pub async fn count(store: &Store, policy: Policy, reads: Reads, number: i16, con
             Plan::Gather
         }
         None => {
-            let alias = compiler.resource(untyped.as_ref().unwrap_or(condition));
+            compiler.count_all();
+            let counted = store.density().counted(untyped.as_ref().unwrap_or(condition));
+            let alias = compiler.resource(&counted);
             if untyped.is_some() {
                 // A column costs less to compare than a term, and all of a type are counted from an index alone.
                 compiler.sql.push(&format!(" and {alias}.type = {number}"));

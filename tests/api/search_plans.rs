@@ -254,6 +254,19 @@ fn what_all_have_is_missing_in_none_and_all_of_a_type_are_counted() {
         ("Patient?", PATIENTS),
         ("Observation?", OBSERVATIONS),
         ("Observation?status=amended", OBSERVATIONS - AMENDED),
+        (
+            "Observation?patient.general-practitioner.family=ra",
+            (0..OBSERVATIONS)
+                .filter(|i| patient(observation(*i).patient).doctor == Some(0))
+                .count(),
+        ),
+        ("Observation?encounter.status=finished", 0),
+        (
+            "Observation?patient.name:missing=false",
+            (0..OBSERVATIONS)
+                .filter(|i| !patient(observation(*i).patient).families.is_empty())
+                .count(),
+        ),
     ] {
         let answer = server.get(&format!("/{search}&_summary=count")).expect(200);
         assert_eq!(answer.json()["total"], total, "{search}");

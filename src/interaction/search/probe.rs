@@ -21,6 +21,9 @@ use std::pin::Pin;
 /// Targets that are looked for by their terms. More are looked up from the rows that reference them, one by one.
 const TARGETS_MAX: usize = 1_000;
 
+/// Rows of a range that are read at once, to find what they refer to.
+const ROWS_MAX: usize = 20_000;
+
 type Probed<'a> = Pin<Box<dyn Future<Output = Result<Condition, Outcome>> + 'a>>;
 
 /// The condition as it is planned best: the same resources satisfy it.
@@ -83,11 +86,11 @@ async fn ranges(service: &Service, as_of: Option<DateTime<Utc>>, condition: Cond
     let alias = compiler.upcoming_alias();
     compiler.sql.push("select ").push(&alias).push(".rid");
     compiler.resource(&density.walked(&condition, false));
-    compiler.sql.push(" limit ").bind(Arg::Int(TARGETS_MAX as i64 + 1));
+    compiler.sql.push(" limit ").bind(Arg::Int(ROWS_MAX as i64 + 1));
     let rows = read::rids(&service.store, Plan::Walk, compiler.sql).await?;
     Ok(match rows.len() {
         0 => Condition::nothing(),
-        1..=TARGETS_MAX => Condition::Rows(rows),
+        1..=ROWS_MAX => Condition::Rows(rows),
         _ => condition,
     })
 }

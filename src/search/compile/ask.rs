@@ -57,13 +57,15 @@ impl Compiler {
     /// index asked for both.
     pub(super) fn is_held_by(&mut self, alias: &str, salts: &[i64], inner: &Condition) {
         self.reading_others(|compiler| {
-            compiler.sql.push("(exists (select 1 from (");
-            let source = compiler.holders(alias, salts);
-            compiler.sql.push(&format!(" limit {HOLDERS_READ_MAX}) {source}_all where "));
-            compiler.asked(&format!("{source}_all"), inner);
-            compiler.sql.push(") or (select count(*) from (");
+            let read = format!("{}_read", compiler.upcoming_alias());
+            // Materialised, so that it is planned for all that reference the row, by the index, and still read no further than it is asked.
+            compiler.sql.push(&format!("(with {read} as materialized ("));
             compiler.holders(alias, salts);
-            compiler.sql.push(&format!(" limit {HOLDERS_READ_MAX}) m) = "));
+            compiler
+                .sql
+                .push(&format!(" limit {HOLDERS_READ_MAX}) select exists (select 1 from {read} where "));
+            compiler.asked(&read, inner);
+            compiler.sql.push(&format!(") or (select count(*) from {read}) = "));
             compiler.sql.bind(Arg::Int(HOLDERS_READ_MAX as i64)).push(" and exists (");
             let source = compiler.holders(alias, salts);
             compiler.sql.push(" and ");

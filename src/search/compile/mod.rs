@@ -32,6 +32,8 @@ pub struct Compiler {
     aliases: usize,
     /// Conditions are asked of rows that are there: what they look for is read once, not once for each row.
     is_asking: bool,
+    /// All matches are counted: what chains lead to is kept in a table, and each row is looked up there.
+    is_counting: bool,
     /// What the next alias stands for, or the one at hand.
     reads: Reads,
     /// The statement is planned once for all values.
@@ -49,11 +51,17 @@ impl Compiler {
             policy,
             aliases: 0,
             is_asking: false,
+            is_counting: false,
             reads: reads.into(),
             is_fenced: false,
             is_asking_row: false,
             shared: Vec::new(),
         }
+    }
+
+    /// What comes next counts all matches.
+    pub fn count_all(&mut self) {
+        self.is_counting = true;
     }
 
     /// What comes next reads other rows.
@@ -264,6 +272,16 @@ impl Compiler {
     }
 
     fn chain(&mut self, alias: &str, condition: &Condition, salts: &[i64], inner: &Condition) {
+        if self.is_counting && self.reads == Reads::Now && self.shared(condition).is_none() {
+            let references = format!("unnest({alias}.terms[1:{alias}.reference_terms]) reference");
+            self.sql.push(&format!("exists (select from {references} where (reference in ("));
+            self.reference_terms(salts, inner);
+            self.sql.push(" union all ");
+            self.reading(Reads::Linked, |compiler| compiler.reference_terms(salts, inner));
+            // `is true` keeps the planner from making a join of it.
+            self.sql.push(")) is true)");
+            return;
+        }
         self.sql.push(alias).push(".terms && (");
         match self.shared(condition).map(|name| format!("select terms from {name}")) {
             Some(select) => drop(self.sql.push(&select)),
