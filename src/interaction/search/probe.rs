@@ -8,6 +8,7 @@ use crate::outcome::Outcome;
 use crate::search::compile::Compiler;
 use crate::search::compile::source::Reads;
 use crate::search::condition::Condition;
+use crate::search::density::Density;
 use crate::search::density::Plan;
 use crate::search::parse::Query;
 use crate::search::sql::Arg;
@@ -82,10 +83,21 @@ async fn ranges(service: &Service, as_of: Option<DateTime<Utc>>, condition: Cond
     if as_of.is_some() || !density.is_dense(&condition) || !condition.has_range() {
         return Ok(condition);
     }
+    let asked = match Density::split_quantity(&condition) {
+        // Its own index tells whether they are few.
+        Some((quantity, rest)) => {
+            let rows = read::rids_of_quantity(&service.store, quantity, ROWS_MAX + 1).await?;
+            if rows.len() > ROWS_MAX {
+                return Ok(condition);
+            }
+            Condition::All(vec![Condition::Rows(rows), rest])
+        }
+        None => density.walked(&condition, false),
+    };
     let mut compiler = Compiler::new(service.policy, None);
     let alias = compiler.upcoming_alias();
     compiler.sql.push("select ").push(&alias).push(".rid");
-    compiler.resource(&density.walked(&condition, false));
+    compiler.resource(&asked);
     compiler.sql.push(" limit ").bind(Arg::Int(ROWS_MAX as i64 + 1));
     let rows = read::rids(&service.store, Plan::Walk, compiler.sql).await?;
     Ok(match rows.len() {
