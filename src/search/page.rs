@@ -176,6 +176,12 @@ impl PageRead<'_> {
                 read.push(&format!(" and s.{column} {operator} "));
                 push_value(&mut read, &keys[0], from);
             }
+            // Of very many that are equal, those that were shown would fill the window.
+            if let (Some(cursor), 1) = (self.after, self.query.sort.len()) {
+                read.push(&format!(" and (s.{column} <> "));
+                push_value(&mut read, &keys[0], from);
+                read.push(" or s.rid < ").bind(Arg::Int(cursor.rid)).push(")");
+            }
             read.push(&cut("value")).push(")");
         }
         read.push(&format!(") v{} ) v cross join lateral ", cut("value")));

@@ -1,4 +1,4 @@
-//! What the statistics do not tell is asked for before a plan is chosen: whom a chain leads to, and which masks lack a parameter.
+//! What the statistics do not tell is asked for before a plan is chosen: whom a chain leads to, which rows a range has, and which masks lack a parameter.
 //!
 //! A chain to few targets may lead from very many resources: all of a ward's doctors are ten, and their patients' observations a third of all. With the
 //! targets known, the density of the references to them is (docs/adr/0008-plans.md).
