@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
 use crate::calendar;
+use crate::http::encode;
 use crate::load::Plan;
 use crate::load::Session;
 use crate::load::closed_loop;
@@ -111,7 +112,7 @@ pub fn run(plan: &Plan) -> AsOfReport {
 fn as_of(query: &Query, instant: &str) -> Query {
     let mut request = query.request.clone();
     let separator = if request.path.contains('?') { '&' } else { '?' };
-    let _ = write!(request.path, "{separator}_asOf={instant}");
+    let _ = write!(request.path, "{separator}_asOf={}", encode(instant));
     Query::new(request, query.expect.clone())
 }
 
