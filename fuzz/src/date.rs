@@ -24,8 +24,8 @@ pub fn run(data: &[u8]) {
             }
         }
     }
-    // Others take small letters and a space too; a zone beyond 14 hours, and a second 60, are read otherwise.
-    let is_ours = text.as_bytes().get(10) == Some(&b'T') && !text.contains(['t', 'z']);
+    // Others take small letters and a space too, and the year 0000, which FHIR has not; a zone beyond 14 hours, and a second 60, are read otherwise.
+    let is_ours = text.as_bytes().get(10) == Some(&b'T') && !text.contains(['t', 'z']) && !text.starts_with("0000");
     let theirs = DateTime::parse_from_rfc3339(text).ok().filter(|_| is_ours);
     if let Some(theirs) = theirs.filter(|t| t.offset().local_minus_utc().abs() < 15 * 3600 && text.get(17..19) != Some("60")) {
         let ours = ours.unwrap_or_else(|| panic!("{text} is an instant"));
