@@ -15,6 +15,8 @@ use crate::store::search_parameter;
 use crate::store::statements;
 use crate::store::statements::Entry;
 use sqlx::PgConnection;
+use sqlx::Postgres;
+use sqlx::Transaction;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -52,24 +54,29 @@ pub async fn finish(store: &Store) -> Result<(), Outcome> {
 
 /// Indexes the next resources after this row id; the last row id and how many. `None` at the end.
 pub async fn batch(store: &Store, after: i64) -> Result<Option<(i64, u64)>, Outcome> {
+    let (mut tx, registry) = begin(store).await?;
+    let rids = next(&mut tx, "true", (after, i64::MAX), &[], BATCH).await.map_err(database_error)?;
+    let Some(last) = rids.last().copied() else {
+        return Ok(None);
+    };
+    let rows = lock(store, &mut tx, &rids).await.map_err(database_error)?;
+    let entries = entries(store, &registry, &rows)?;
+    let replaced = statements::replace_index(&store.vocabulary, &store.units, &mut tx, &entries).await;
+    let units = replaced.map_err(database_error)?;
+    tx.commit().await.map_err(database_error)?;
+    store.units.learn(units);
+    Ok(Some((last, rows.len() as u64)))
+}
+
+/// A transaction, and the registry of the database, which cannot change before its end.
+async fn begin(store: &Store) -> Result<(Transaction<'static, Postgres>, Arc<Registry>), Outcome> {
     loop {
         let mut tx = store.pools.points.begin().await.map_err(database_error)?;
-        let Some(registry) = current(store, &mut tx).await.map_err(database_error)? else {
-            tx.rollback().await.map_err(database_error)?;
-            search_parameter::refresh(store).await.map_err(database_error)?;
-            continue;
-        };
-        let rids = next(&mut tx, "true", (after, i64::MAX), &[], BATCH).await.map_err(database_error)?;
-        let Some(last) = rids.last().copied() else {
-            return Ok(None);
-        };
-        let rows = lock(store, &mut tx, &rids).await.map_err(database_error)?;
-        let entries = entries(store, &registry, &rows)?;
-        let replaced = statements::replace_index(&store.vocabulary, &store.units, &mut tx, &entries).await;
-        let units = replaced.map_err(database_error)?;
-        tx.commit().await.map_err(database_error)?;
-        store.units.learn(units);
-        return Ok(Some((last, rows.len() as u64)));
+        if let Some(registry) = current(store, &mut tx).await.map_err(database_error)? {
+            return Ok((tx, registry));
+        }
+        tx.rollback().await.map_err(database_error)?;
+        search_parameter::refresh(store).await.map_err(database_error)?;
     }
 }
 
@@ -167,44 +174,37 @@ pub type Place = (i64, i32);
 
 /// Indexes the next superseded versions after this one, for searches as of an instant; the last of them and how many. `None` at the end.
 pub async fn batch_superseded(store: &Store, after: Place) -> Result<Option<(Place, u64)>, Outcome> {
-    loop {
-        let mut tx = store.pools.points.begin().await.map_err(database_error)?;
-        let Some(registry) = current(store, &mut tx).await.map_err(database_error)? else {
-            tx.rollback().await.map_err(database_error)?;
-            search_parameter::refresh(store).await.map_err(database_error)?;
-            continue;
-        };
-        let query = sqlx::query_as(
-            "select h.rid, h.type, r.id, h.version, h.updated, h.state, h.dictionary, h.body
-             from history h
-             join resource r on r.rid = h.rid
-             where (h.rid, h.version) > ($1, $2)
-             order by h.rid, h.version
-             limit $3
-             for no key update of h",
-        )
-        .bind(after.0)
-        .bind(after.1)
-        .bind(BATCH);
-        let rows: Vec<Row> = rows::fetch(&store.bodies, &mut tx, query).await.map_err(database_error)?;
-        let Some(last) = rows.last().map(|row| (row.rid, row.version)) else {
-            return Ok(None);
-        };
-        let mut entries = Vec::with_capacity(rows.len());
-        for row in &rows {
-            // Nothing is left of a deleted resource, and what is not indexed is not found.
-            let entry = if row.body.is_empty() { None } else { entry(store, &registry, row)? };
-            let mut entry = entry.unwrap_or_default();
-            // What it contained is not searched any more.
-            entry.contained.clear();
-            entries.push((row.rid, row.version, entry));
-        }
-        let replaced = statements::replace_history_index(&store.vocabulary, &store.units, &mut tx, &entries).await;
-        let units = replaced.map_err(database_error)?;
-        tx.commit().await.map_err(database_error)?;
-        store.units.learn(units);
-        return Ok(Some((last, rows.len() as u64)));
+    let (mut tx, registry) = begin(store).await?;
+    let query = sqlx::query_as(
+        "select h.rid, h.type, r.id, h.version, h.updated, h.state, h.dictionary, h.body
+         from history h
+         join resource r on r.rid = h.rid
+         where (h.rid, h.version) > ($1, $2)
+         order by h.rid, h.version
+         limit $3
+         for no key update of h",
+    )
+    .bind(after.0)
+    .bind(after.1)
+    .bind(BATCH);
+    let rows: Vec<Row> = rows::fetch(&store.bodies, &mut tx, query).await.map_err(database_error)?;
+    let Some(last) = rows.last().map(|row| (row.rid, row.version)) else {
+        return Ok(None);
+    };
+    let mut entries = Vec::with_capacity(rows.len());
+    for row in &rows {
+        // Nothing is left of a deleted resource, and what is not indexed is not found.
+        let entry = if row.body.is_empty() { None } else { entry(store, &registry, row)? };
+        let mut entry = entry.unwrap_or_default();
+        // What it contained is not searched any more.
+        entry.contained.clear();
+        entries.push((row.rid, row.version, entry));
     }
+    let replaced = statements::replace_history_index(&store.vocabulary, &store.units, &mut tx, &entries).await;
+    let units = replaced.map_err(database_error)?;
+    tx.commit().await.map_err(database_error)?;
+    store.units.learn(units);
+    Ok(Some((last, rows.len() as u64)))
 }
 
 /// `None` for a type that has no search parameters.

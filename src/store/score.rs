@@ -23,18 +23,15 @@ pub async fn scores(store: &Store, condition: &Condition, found: &[Found]) -> Re
     if texts.is_empty() || found.is_empty() {
         return Ok(HashMap::new());
     }
-    let ranks = |sql: &mut Sql| {
-        for (i, (is_content, text)) in texts.iter().enumerate() {
-            let column = if *is_content { "content" } else { "narrative" };
-            sql.push(if i > 0 { ", " } else { "" })
-                .push(&format!("ts_rank(t.{column}, websearch_to_tsquery('italian', "))
-                .bind(Arg::Text((*text).to_owned()))
-                .push(&format!("), {WITHIN_ONE})"));
-        }
-    };
     let mut sql = Sql::default();
     sql.push("select t.rid, greatest(");
-    ranks(&mut sql);
+    for (i, (is_content, text)) in texts.iter().enumerate() {
+        let column = if *is_content { "content" } else { "narrative" };
+        sql.push(if i > 0 { ", " } else { "" })
+            .push(&format!("ts_rank(t.{column}, websearch_to_tsquery('italian', "))
+            .bind(Arg::Text((*text).to_owned()))
+            .push(&format!("), {WITHIN_ONE})"));
+    }
     sql.push(")::float8 from text_index t where t.rid = any(")
         .bind(Arg::Ints(found.iter().map(|found| found.row.rid).collect()))
         .push(")");

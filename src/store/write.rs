@@ -76,15 +76,14 @@ pub async fn apply(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Re
         // Words and rows are a statement each, which is its own transaction.
         let learnt = written.learn(store, conn).await.map_err(at_commit)?;
         if written.columns.texts.is_empty() {
-            let now = instant_of_batch(store, &Known::default());
-            date(&mut replies, now);
-            written.store(store, conn, now).await.map_err(at_commit)?;
+            written
+                .store(store, conn, &Known::default(), &mut replies)
+                .await
+                .map_err(at_commit)?;
         } else {
             // Texts are a statement more: rows that are committed without them could be changed or walked in between.
             let mut tx = conn.begin().await?;
-            let now = instant_of_batch(store, &Known::default());
-            date(&mut replies, now);
-            written.store(store, &mut tx, now).await?;
+            written.store(store, &mut tx, &Known::default(), &mut replies).await?;
             tx.commit().await.map_err(at_commit)?;
         }
         learnt.remember(store);
@@ -94,9 +93,7 @@ pub async fn apply(store: &Store, conn: &mut PgConnection, units: &[Unit]) -> Re
     let known = known::read(store, &mut tx, units).await?;
     let mut replies = written.units(store, &known, units);
     let learnt = written.learn(store, &mut tx).await?;
-    let now = instant_of_batch(store, &known);
-    date(&mut replies, now);
-    written.store(store, &mut tx, now).await?;
+    written.store(store, &mut tx, &known, &mut replies).await?;
     tx.commit().await.map_err(at_commit)?;
     learnt.remember(store);
     Ok(replies)
@@ -135,9 +132,7 @@ async fn change_parameters(store: &Store, conn: &mut PgConnection, units: &[Unit
         change.save(&mut tx).await?;
         let after = Arc::clone(&written.registry);
         let learnt = written.learn(store, &mut tx).await?;
-        let now = instant_of_batch(store, &known);
-        date(&mut replies, now);
-        written.store(store, &mut tx, now).await?;
+        written.store(store, &mut tx, &known, &mut replies).await?;
         tx.commit().await.map_err(at_commit)?;
         learnt.remember(store);
         store.install(after);
@@ -318,7 +313,10 @@ impl Written {
         Ok(Learnt { words, units })
     }
 
-    async fn store(mut self, store: &Store, conn: &mut PgConnection, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    /// Dates what was decided, and writes it.
+    async fn store(mut self, store: &Store, conn: &mut PgConnection, known: &Known, replies: &mut [Reply]) -> Result<(), sqlx::Error> {
+        let now = instant_of_batch(store, known);
+        date(replies, now);
         if !self.columns.is_empty() {
             self.columns.assign_row_ids(store.row_ids.take(conn, self.columns.inserts()).await?);
             statements::write(conn, &self.columns, self.registry.generation(), now).await?;
