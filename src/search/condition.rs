@@ -5,7 +5,6 @@ use crate::fhir::systems;
 use crate::fhir::terminology::expand::Asked;
 use crate::fhir::terminology::expand::Codes;
 use crate::search::term::Token;
-use crate::search::term::reference_term;
 use crate::search::term::term;
 use crate::search::term::type_term;
 use crate::search::units::Measure;
@@ -109,17 +108,6 @@ pub struct Hierarchy {
     /// Salts of the references by which a resource of the type names the one above it.
     pub links: Vec<i64>,
     pub is_above: bool,
-}
-
-impl Hierarchy {
-    /// The terms of references to these.
-    pub fn terms(&self, members: &[i64]) -> Vec<i64> {
-        let salts = &self.salts;
-        members
-            .iter()
-            .flat_map(|hash| salts.iter().map(|salt| reference_term(*salt, *hash)))
-            .collect()
-    }
 }
 
 /// Codes that a terminology tells, as a parameter has them.

@@ -81,6 +81,12 @@ pub fn reference_term(salt: i64, target: i64) -> i64 {
     salt ^ target
 }
 
+/// The terms of references, under any of these salts, to the resources with these hashes.
+pub fn reference_terms(salts: &[i64], targets: &[i64]) -> Vec<i64> {
+    let of = |target: &i64| salts.iter().map(|salt| reference_term(*salt, *target)).collect::<Vec<_>>();
+    targets.iter().flat_map(of).collect()
+}
+
 /// The term of what refers, under this salt, to a resource that it contains.
 pub fn link_term(salt: i64) -> i64 {
     xxh3_64_with_seed(b"contained", salt as u64) as i64

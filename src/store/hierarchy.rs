@@ -6,10 +6,12 @@ use crate::policy::Policy;
 use crate::search::compile::Compiler;
 use crate::search::condition::Condition;
 use crate::search::condition::Hierarchy;
-use crate::search::term::reference_term;
+use crate::search::density::Plan;
+use crate::search::term::reference_terms;
 use crate::search::term::type_term;
 use crate::store::Store;
 use crate::store::database_error;
+use crate::store::read;
 use crate::store::read::run;
 use chrono::DateTime;
 use chrono::Utc;
@@ -58,18 +60,9 @@ async fn below(
     level: &[i64],
     max: usize,
 ) -> Result<Vec<i64>, Outcome> {
-    let links = &hierarchy.links;
-    let terms = level.iter().flat_map(|hash| links.iter().map(|salt| reference_term(*salt, *hash)));
-    let mut compiler = Compiler::new(policy, as_of);
-    let alias = compiler.upcoming_alias();
-    compiler.sql.push(&format!("select {alias}.self_hash"));
-    compiler.resource(&Condition::Terms(terms.collect()));
-    compiler.sql.push(&format!(" limit {}", max + 1));
-    let mut conn = store.pools.gathers.lend().await.map_err(database_error)?;
-    let rows = run(&mut conn, compiler.sql).await.map_err(database_error)?;
-    conn.done();
-    let hashes = rows.iter().map(|row| row.try_get(0));
-    hashes.collect::<Result<_, _>>().map_err(database_error)
+    let condition = Condition::Terms(reference_terms(&hierarchy.links, level));
+    let sql = Compiler::new(policy, as_of).select("self_hash", &condition, max + 1);
+    read::numbers(store, Plan::Gather, sql).await
 }
 
 /// What these are part of, as far as it is here.
@@ -92,22 +85,15 @@ async fn above(
     compiler.resource(&of_type(level.to_vec()));
     let mut conn = store.pools.gathers.lend().await.map_err(database_error)?;
     let rows = run(&mut conn, compiler.sql).await.map_err(database_error)?;
-    let mut candidates: Vec<i64> = Vec::new();
-    for row in &rows {
-        let references: Vec<i64> = row.try_get(0).map_err(database_error)?;
-        // Those of other parameters lead to the hashes of nothing.
-        candidates.extend(
-            references
-                .iter()
-                .flat_map(|term| hierarchy.links.iter().map(|salt| reference_term(*salt, *term))),
-        );
-    }
-    let mut compiler = Compiler::new(policy, as_of);
-    let alias = compiler.upcoming_alias();
-    compiler.sql.push(&format!("select {alias}.self_hash"));
-    compiler.resource(&of_type(candidates));
-    let rows = run(&mut conn, compiler.sql).await.map_err(database_error)?;
     conn.done();
-    let hashes = rows.iter().map(|row| row.try_get(0));
-    hashes.collect::<Result<_, _>>().map_err(database_error)
+    let references: Vec<Vec<i64>> = rows
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()
+        .map_err(database_error)?;
+    // Those of other parameters lead to the hashes of nothing.
+    let candidates = reference_terms(&hierarchy.links, &references.concat());
+    let limit = candidates.len();
+    let sql = Compiler::new(policy, as_of).select("self_hash", &of_type(candidates), limit);
+    read::numbers(store, Plan::Gather, sql).await
 }

@@ -235,8 +235,8 @@ pub async fn types(store: &Store) -> Result<Vec<i16>, Outcome> {
     sqlx::query_scalar(text).fetch_all(&mut *conn).await.map_err(database_error)
 }
 
-/// Runs `select rid ...`, or a hash.
-pub async fn rids(store: &Store, plan: Plan, sql: Sql) -> Result<Vec<i64>, Outcome> {
+/// Runs a statement for row ids, or hashes.
+pub async fn numbers(store: &Store, plan: Plan, sql: Sql) -> Result<Vec<i64>, Outcome> {
     note(store, plan, &sql);
     let mut conn = store.pools.of(plan).lend().await.map_err(database_error)?;
     let rows = run(&mut conn, sql).await.map_err(database_error)?;
@@ -279,7 +279,7 @@ pub async fn count(store: &Store, policy: Policy, reads: Reads, number: i16, con
 pub async fn rids_of_quantity(store: &Store, quantity: &QuantityCondition, limit: usize) -> Result<Vec<i64>, Outcome> {
     let mut compiler = Compiler::new(Policy::NotWithdrawn, None);
     compiler.rids_of_quantity(quantity, limit);
-    rids(store, Plan::Walk, compiler.sql).await
+    numbers(store, Plan::Walk, compiler.sql).await
 }
 
 /// The masks of a type's resources that have none of these bits of `present`.

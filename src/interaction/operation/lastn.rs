@@ -49,7 +49,7 @@ pub async fn lastn(service: &Service, call: &Call<'_>, input: &Input<'_>) -> Res
     let (driver, rest) = service.store.density().driver(&condition);
     let limit = service.limits.page_entries_max;
     let sql = lastn::newest(service.policy, &driver, &rest, max, limit + 1);
-    let rids = read::rids(&service.store, Plan::Gather, sql).await?;
+    let rids = read::numbers(&service.store, Plan::Gather, sql).await?;
     if rids.len() > limit {
         let text =
             format!("The answer would have more than {limit} observations (search.page_entries_max): ask for fewer codes or a smaller max");

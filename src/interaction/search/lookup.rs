@@ -6,6 +6,7 @@ use crate::outcome::Outcome;
 use crate::search::condition::CodesOf;
 use crate::search::condition::Condition;
 use crate::search::condition::Lookup;
+use crate::search::term::reference_terms;
 use crate::store::hierarchy;
 use crate::store::terminology;
 use crate::store::vocabulary;
@@ -48,7 +49,7 @@ async fn terms(service: &Service, as_of: Option<DateTime<Utc>>, lookup: &Lookup)
         Lookup::Codes(of) => return codes(service, as_of, of).await,
         Lookup::Hierarchy(of) => {
             let members = hierarchy::members(store, service.policy, as_of, of, max).await?;
-            return Ok((of.terms(&members), members.len()));
+            return Ok((reference_terms(&of.salts, &members), members.len()));
         }
     };
     let count = terms.len();

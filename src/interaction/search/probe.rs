@@ -12,7 +12,7 @@ use crate::search::density::Density;
 use crate::search::density::Plan;
 use crate::search::parse::Query;
 use crate::search::sql::Arg;
-use crate::search::term::reference_term;
+use crate::search::term::reference_terms;
 use crate::store::read;
 use chrono::DateTime;
 use chrono::Utc;
@@ -55,12 +55,7 @@ fn links(service: &Service, as_of: Option<DateTime<Utc>>, condition: Condition) 
                 };
                 match targets.len() {
                     0 => Condition::nothing(),
-                    1..=TARGETS_MAX => {
-                        let terms = targets
-                            .iter()
-                            .flat_map(|hash| salts.iter().map(|salt| reference_term(*salt, *hash)));
-                        Condition::Terms(terms.collect())
-                    }
+                    1..=TARGETS_MAX => Condition::Terms(reference_terms(&salts, &targets)),
                     _ => Condition::LeadsTo(salts, Box::new(inner)),
                 }
             }
@@ -94,12 +89,8 @@ async fn ranges(service: &Service, as_of: Option<DateTime<Utc>>, condition: Cond
         }
         None => density.walked(&condition, false),
     };
-    let mut compiler = Compiler::new(service.policy, None);
-    let alias = compiler.upcoming_alias();
-    compiler.sql.push("select ").push(&alias).push(".rid");
-    compiler.resource(&asked);
-    compiler.sql.push(" limit ").bind(Arg::Int(ROWS_MAX as i64 + 1));
-    let rows = read::rids(&service.store, Plan::Walk, compiler.sql).await?;
+    let sql = Compiler::new(service.policy, None).select("rid", &asked, ROWS_MAX + 1);
+    let rows = read::numbers(&service.store, Plan::Walk, sql).await?;
     Ok(match rows.len() {
         0 => Condition::nothing(),
         1..=ROWS_MAX => Condition::Rows(rows),
@@ -127,7 +118,7 @@ async fn targets(service: &Service, as_of: Option<DateTime<Utc>>, condition: &Co
         compiler.fenced("m", &driver, |_, _| {}, &rest);
     }
     compiler.sql.push(" limit ").bind(Arg::Int(TARGETS_MAX as i64 + 1));
-    Ok(Some(read::rids(&service.store, plan, compiler.sql).await?))
+    Ok(Some(read::numbers(&service.store, plan, compiler.sql).await?))
 }
 
 /// Parameters that are asked to be missing, with the masks that lack them.

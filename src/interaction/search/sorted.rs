@@ -73,7 +73,7 @@ async fn gather(service: &Service, query: &Query, room: usize) -> Result<Vec<Fou
         Some((driver, rest)) => page.sql_to_gather(&driver, &rest, row_columns),
         None => {
             // Whether there are too many is known without reading and sorting them.
-            let rows = read::rids(&service.store, Plan::Walk, page.sql_for_rows(&query.condition)).await?;
+            let rows = read::numbers(&service.store, Plan::Walk, page.sql_for_rows(&query.condition)).await?;
             if rows.len() == limit {
                 return Err(too_many(max));
             }

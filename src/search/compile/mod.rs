@@ -76,6 +76,15 @@ impl Compiler {
         alias
     }
 
+    /// The statement for a column of up to so many rows that satisfy the condition.
+    pub fn select(mut self, column: &str, condition: &Condition, limit: usize) -> Sql {
+        let alias = self.upcoming_alias();
+        self.sql.push(&format!("select {alias}.{column}"));
+        self.resource(condition);
+        self.sql.push(" limit ").bind(Arg::Int(limit as i64));
+        self.sql
+    }
+
     /// Writes ` from (select ... ) alias where rest`: the rows that one index gives, by `driver` and what `narrow` writes, and of these the ones
     /// that satisfy `rest`. `offset 0` keeps the planner, which does not know the values, from taking another index. The inner alias carries
     /// the policy, and the outer one is of the same rows.

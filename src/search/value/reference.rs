@@ -15,7 +15,7 @@ use crate::search::parameters::Parameter;
 use crate::search::parameters::TypeParameters;
 use crate::search::term::Token;
 use crate::search::term::identifier_salt;
-use crate::search::term::reference_term;
+use crate::search::term::reference_terms;
 use crate::search::term::term;
 use crate::search::value::Context;
 use crate::search::value::bad_modifier;
@@ -67,10 +67,7 @@ pub fn reference(context: &Context<'_>, parameter: &Parameter, modifier: Option<
         // As it stands where the address of the server is not set, and hence not known to the index.
         targets.push(reference_hash(without_version(&text)));
     }
-    let terms = targets
-        .iter()
-        .flat_map(|target| parameter.salts.iter().map(|salt| reference_term(*salt, *target)));
-    let terms = Condition::Terms(terms.collect());
+    let terms = Condition::Terms(reference_terms(&parameter.salts, &targets));
     match is_of_no_type && parameter.target_filter.is_some() {
         // Its resource may tell the type: then the parameter has it, and not otherwise.
         true => Ok(Condition::All(vec![terms, present(context.of, parameter)])),
@@ -94,10 +91,7 @@ fn below_canonical(parameter: &Parameter, text: &str) -> Condition {
             keys: parameter.keys.clone(),
             canonical,
         }),
-        false => {
-            let target = reference_hash(&canonical);
-            Condition::Terms(parameter.salts.iter().map(|salt| reference_term(*salt, target)).collect())
-        }
+        false => Condition::Terms(reference_terms(&parameter.salts, &[reference_hash(&canonical)])),
     }
 }
 
