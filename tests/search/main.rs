@@ -17,8 +17,10 @@ mod near;
 mod population;
 mod queries;
 mod ranges;
+mod results;
 mod run;
 mod scopes;
+mod spelling;
 #[allow(dead_code, reason = "the harness of tests/api, of which this needs a part")]
 #[path = "../support/mod.rs"]
 mod support;

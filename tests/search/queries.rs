@@ -14,20 +14,21 @@ use crate::features::is_on;
 use crate::features::state_of;
 use crate::fhirpath::evaluate;
 use crate::fhirpath::root;
-use crate::near::kilometres;
 use crate::population::pick;
 use crate::population::pools;
-use crate::ranges::PREFIXES;
-use crate::ranges::Span;
-use crate::ranges::WITHOUT_BEGINNING;
-use crate::ranges::WITHOUT_END;
+use crate::spelling::moment_of;
+use crate::spelling::near;
+use crate::spelling::number_of;
+use crate::spelling::of_type;
+use crate::spelling::prefixed;
+use crate::spelling::quantity;
+use crate::spelling::string;
+use crate::spelling::token;
+use crate::spelling::words;
 use crate::values::Typed;
 use crate::values::escape;
 use crate::values::typed;
 use crate::values::unescape;
-use crate::words::LIST;
-use chrono::DateTime;
-use chrono::SecondsFormat;
 use eds::fhir::definitions::definitions;
 use eds::fhir::definitions::model::Compartment;
 use eds::fhir::definitions::model::SearchParameter;
@@ -671,88 +672,6 @@ impl<'s> Generator<'s> {
             _ => text,
         }
     }
-
-    /// `types`: those that are searched, if they are several.
-    pub fn result_parameters(
-        &self,
-        rng: &mut StdRng,
-        type_name: &str,
-        types: &[&str],
-        pairs: &mut Vec<(String, String)>,
-        features: &mut Features,
-    ) {
-        let is_near = pairs.iter().filter(|(name, value)| name == "near" && !value.contains(',')).count() == 1;
-        let mut push = |name: &str, value: String| pairs.push((name.to_owned(), value));
-        if rng.random_bool(0.06) {
-            match rng.random_bool(0.8) {
-                true => push("_summary", "count".to_owned()),
-                false => push("_count", "0".to_owned()),
-            }
-            features.push("_summary=count");
-            return;
-        }
-        if rng.random_bool(if is_near { 0.4 } else { 0.15 }) {
-            let types: Vec<&str> = if types.is_empty() { vec![type_name] } else { types.to_vec() };
-            let mut order = sort(rng, &types, features);
-            // Of one place: how far it is.
-            if is_near && rng.random_bool(0.7) {
-                features.push("_sort by near");
-                order = format!("{}near,{order}", pick(rng, &["", "-"]));
-            }
-            push("_sort", order);
-        }
-        if rng.random_bool(0.08) {
-            push("_total", "accurate".to_owned());
-            features.push("_total");
-        }
-        for (name, likely) in [("_include", 0.04), ("_revinclude", 0.04)] {
-            if rng.random_bool(likely) {
-                self.includes(rng, type_name, name, &mut push, features);
-            }
-        }
-        let count = if rng.random_bool(0.08) { rng.random_range(1..=7) } else { 1000 };
-        push("_count", count.to_string());
-        if count < 1000 {
-            features.push("pages");
-        }
-    }
-
-    fn includes(&self, rng: &mut StdRng, type_name: &str, name: &str, push: &mut impl FnMut(&str, String), features: &mut Features) {
-        let is_reverse = name == "_revinclude";
-        let is_iterate = rng.random_bool(0.3);
-        let source = if is_reverse || is_iterate && rng.random_bool(0.5) {
-            self.types.choose(rng).copied().unwrap_or(type_name)
-        } else {
-            type_name
-        };
-        let links: Vec<_> = searchable(source)
-            .filter(|p| p.kind == Kind::Reference && (!is_reverse || is_iterate || p.targets.iter().any(|t| t == type_name)))
-            .collect();
-        let Some(link) = links.choose(rng) else { return };
-        let is_all = rng.random_bool(0.15);
-        let here: Vec<&String> = link.targets.iter().filter(|t| self.types.contains(&t.as_str())).collect();
-        let target = match here.choose(rng) {
-            Some(target) if rng.random_bool(0.3) && !is_reverse => format!(":{target}"),
-            _ => String::new(),
-        };
-        let value = if is_all && rng.random_bool(0.3) {
-            "*".to_owned()
-        } else if is_all {
-            format!("{source}:*")
-        } else {
-            format!("{source}:{}{target}", link.code)
-        };
-        push(&if is_iterate { format!("{name}:iterate") } else { name.to_owned() }, value);
-        features.push(match (is_reverse, is_iterate) {
-            (false, false) => "_include",
-            (false, true) => "_include:iterate",
-            (true, false) => "_revinclude",
-            (true, true) => "_revinclude:iterate",
-        });
-        if is_all && !is_reverse {
-            features.push("_include of *");
-        }
-    }
 }
 
 impl Store {
@@ -767,34 +686,6 @@ impl Store {
     }
 }
 
-/// What all of these types can be sorted by, in one direction or the other.
-fn sort(rng: &mut StdRng, types: &[&str], features: &mut Features) -> String {
-    let is_ordered = |p: &SearchParameter| matches!(p.kind, Kind::Date | Kind::String | Kind::Number | Kind::Quantity) || p.code == "_id";
-    let is_read = |p: &SearchParameter| matches!(p.kind, Kind::Token | Kind::Reference | Kind::Uri) && p.code != "_id";
-    let is_wanted = |p: &&SearchParameter| is_ordered(p) || is_read(p);
-    let is_common = |p: &&SearchParameter| {
-        let of = |name: &&str| definitions().search_parameter(name, &p.code);
-        types.iter().all(|name| of(name).is_some_and(|other| other.kind == p.kind))
-    };
-    let all: Vec<_> = searchable(types[0]).filter(is_wanted).filter(is_common).collect();
-    let (read, ordered): (Vec<_>, Vec<_>) = all.into_iter().partition(|p| !is_ordered(p));
-    let count = rng.random_range(1..=3);
-    let mut keys = Vec::new();
-    for _ in 0..count {
-        let by_read = if rng.random_bool(0.2) { read.choose(rng) } else { None };
-        let key = by_read.or_else(|| ordered.choose(rng)).expect("_id and _lastUpdated at least");
-        keys.push(format!("{}{}", pick(rng, &["", "-"]), key.code));
-        features.push(match key.kind {
-            Kind::Token if key.code != "_id" => "_sort by a token",
-            Kind::Reference => "_sort by a reference",
-            Kind::Uri => "_sort by a uri",
-            _ => "_sort",
-        });
-    }
-    features.push(if count > 1 { "_sort by several" } else { "_sort" });
-    keys.join(",")
-}
-
 /// Whether it refers to types whose resources are part of others.
 fn has_hierarchy(parameter: &SearchParameter) -> bool {
     parameter.targets.iter().any(|target| HIERARCHIES.contains(&target.as_str()))
@@ -804,38 +695,6 @@ fn has_hierarchy(parameter: &SearchParameter) -> bool {
 pub fn is_in(compartment: &Compartment, type_name: &str) -> bool {
     let has_links = |(name, links): &(String, Vec<String>)| name == type_name && !links.is_empty();
     compartment.code == type_name || compartment.members.iter().any(has_links)
-}
-
-/// What `_text` and `_content` ask for.
-fn words(rng: &mut StdRng, name: &str) -> String {
-    let (one, other) = (pick(rng, &LIST), pick(rng, &LIST));
-    match rng.random_range(0..8) {
-        0 => format!("{one} {other}"),
-        1 => format!("{one} or {other}"),
-        2 if one != other => format!("{one} -{other}"),
-        3 => format!("{one},{other}"),
-        4 => one.to_uppercase(),
-        // Which strings follow each other in a resource is nobody's business.
-        5 if name == "_text" => format!("\"{one} {other}\""),
-        _ => one.to_owned(),
-    }
-}
-
-fn near(rng: &mut StdRng) -> String {
-    let place = |rng: &mut StdRng| *pools::PLACES.choose(rng).expect("places");
-    let (center, other) = (place(rng), place(rng));
-    let degrees = |(latitude, longitude): (&str, &str)| (latitude.parse().expect("a number"), longitude.parse().expect("a number"));
-    // A little more or less than what lies between two places.
-    let distance = kilometres(degrees(center), degrees(other)) * [0.995, 1.005].choose(rng).expect("a factor");
-    let (latitude, longitude) = center;
-    match rng.random_range(0..8) {
-        0 => format!("{latitude}|{longitude}"),
-        1 => format!("{latitude}|{longitude}|{distance:.6}"),
-        2 => format!("{latitude}|{longitude}|{:.3}|m", distance * 1000.0),
-        3 => format!("{latitude}|{longitude}|{}|[mi_us]", pick(rng, &["0.1", "3", "500"])),
-        4 => format!("{latitude}|{longitude}|{}|km", pick(rng, &["0", "9000", "20000", "25000"])),
-        _ => format!("{latitude}|{longitude}|{distance:.6}|km"),
-    }
 }
 
 fn values_of<'a>(resource: &'a Value, parameter: &SearchParameter) -> Vec<Typed<'a>> {
@@ -903,161 +762,4 @@ fn identifiers_of_references(value: &Value) -> Vec<Typed<'_>> {
         }
         _ => Vec::new(),
     }
-}
-
-fn of_type(rng: &mut StdRng, samples: &[Typed<'_>]) -> String {
-    let identifiers: Vec<&Value> = samples
-        .iter()
-        .filter_map(|s| if let Typed::Identifier(i) = s { Some(*i) } else { None })
-        .collect();
-    let typed: Vec<&&Value> = identifiers
-        .iter()
-        .filter(|i| i["type"].is_object() && i["value"].is_string())
-        .collect();
-    let (code, value) = match typed.choose(rng) {
-        Some(identifier) => (
-            identifier["type"]["coding"][0]["code"].as_str().unwrap_or("MR"),
-            identifier["value"].as_str().unwrap_or("a"),
-        ),
-        None => (pick(rng, &["MR", "SS"]), pick(rng, pools::CODES)),
-    };
-    format!("http://terminology.hl7.org/CodeSystem/v2-0203|{code}|{}", escape(value))
-}
-
-/// `has_systems`: the values are codings or identifiers; else "only the `[parameter]=[code]` form is allowed", or the implied system's.
-fn token(rng: &mut StdRng, sample: Option<&Typed<'_>>, has_systems: bool, is_counted: bool, features: &mut Features) -> String {
-    let (system, code) = match sample {
-        Some(Typed::Coded { system, code }) => (system.map(str::to_owned), code.map(str::to_owned)),
-        Some(Typed::Plain { code, implied, folds }) => {
-            if *folds && is_counted {
-                features.push("token of a string");
-            }
-            let text = escape(&if *folds && rng.random_bool(0.5) {
-                code.to_uppercase()
-            } else {
-                code.clone()
-            });
-            return match implied {
-                Some(system) if rng.random_bool(0.3) => format!("{}|{text}", escape(system)),
-                _ => text,
-            };
-        }
-        _ if !has_systems => return escape(pick(rng, pools::CODES)),
-        _ => (Some(pick(rng, pools::SYSTEMS).to_owned()), Some(pick(rng, pools::CODES).to_owned())),
-    };
-    let code = code.unwrap_or_else(|| pick(rng, pools::CODES).to_owned());
-    let (form, text) = match (rng.random_range(0..10), system) {
-        (0..=3, Some(system)) => ("token system|code", format!("{}|{}", escape(&system), escape(&code))),
-        (4, Some(system)) => ("token system|", format!("{}|", escape(&system))),
-        (0..=3, None) | (4, None) | (5, Some(_)) => ("token |code", format!("|{}", escape(&code))),
-        _ => ("token", escape(&code)),
-    };
-    if is_counted {
-        features.push(form);
-    }
-    text
-}
-
-fn string(rng: &mut StdRng, sample: Option<&Typed<'_>>, modifier: &str) -> String {
-    let word = match sample {
-        Some(Typed::Strings(strings)) => strings.choose(rng).copied().unwrap_or("a"),
-        _ => pick(rng, pools::WORDS),
-    };
-    let letters: Vec<char> = word.chars().collect();
-    let (from, to) = match (modifier, rng.random_bool(0.4)) {
-        ("exact", _) if rng.random_bool(0.8) => (0, letters.len()),
-        ("contains", _) => {
-            let from = rng.random_range(0..letters.len());
-            (from, rng.random_range(from + 1..=letters.len()))
-        }
-        (_, true) => (0, letters.len()),
-        _ => (0, rng.random_range(1..=letters.len())),
-    };
-    let mut text: String = letters[from..to].iter().collect();
-    match rng.random_range(0..6) {
-        0 if modifier != "exact" => text = text.to_uppercase().replace("SS", "ss"),
-        1 if modifier != "exact" => text = text.to_lowercase(),
-        _ => {}
-    }
-    // A part that folds to nothing asks for nothing, and one without three letters or digits in a row is too costly.
-    let folded = crate::values::fold(&text);
-    let has_three = folded.split(|c: char| !c.is_alphanumeric()).any(|word| word.chars().count() >= 3);
-    match folded.is_empty() || modifier == "contains" && !has_three {
-        true => "ross".to_owned(),
-        false => escape(&text),
-    }
-}
-
-fn prefixed(rng: &mut StdRng, kind: &str, text: &str, features: &mut Features) -> String {
-    let prefix = pick(rng, &PREFIXES);
-    let name = format!("{kind} {prefix}");
-    let feature = crate::features::FEATURES.iter().find(|(feature, _, _)| *feature == name);
-    features.push(feature.expect("a feature for each prefix").0);
-    match prefix {
-        "eq" if rng.random_bool(0.7) => text.to_owned(),
-        _ => format!("{prefix}{text}"),
-    }
-}
-
-/// A date that a span begins or ends with, to some precision.
-fn moment_of(rng: &mut StdRng, span: &Span) -> String {
-    let ends: Vec<i64> = [span.low, span.high]
-        .into_iter()
-        .filter(|end| ![WITHOUT_BEGINNING, WITHOUT_END].contains(end))
-        .collect();
-    let end = ends.choose(rng).copied().unwrap_or_default();
-    let text = DateTime::from_timestamp_micros(end)
-        .expect("a date")
-        .to_rfc3339_opts(SecondsFormat::Millis, true);
-    let length = *[4, 7, 10, 16, 19, text.len()].choose(rng).expect("a length");
-    format!("{}{}", &text[..length], if [16, 19].contains(&length) { "Z" } else { "" })
-}
-
-/// A number of the population, perhaps written with another precision.
-fn number(rng: &mut StdRng) -> String {
-    match rng.random_range(0..4) {
-        0 => pick(
-            rng,
-            &[
-                "1.0", "1e0", "1.00", "5.40", "1e1", "100.00", "1e2", "5.4e-3", "0", "2", "3", "-3.0", "1.05e1", "5.35",
-            ],
-        )
-        .to_owned(),
-        _ => pick(rng, pools::NUMBERS).to_owned(),
-    }
-}
-
-/// The number of a value, or another.
-fn number_of(rng: &mut StdRng, sample: Option<&Typed<'_>>) -> String {
-    match sample {
-        Some(Typed::Quantity(interval, _)) if rng.random_bool(0.6) => {
-            interval.low.or(interval.high).map_or_else(|| number(rng), |n| n.to_string())
-        }
-        _ => number(rng),
-    }
-}
-
-fn quantity(rng: &mut StdRng, sample: Option<&Typed<'_>>, features: &mut Features) -> String {
-    let number = number_of(rng, sample);
-    let unit = match sample {
-        Some(Typed::Quantity(_, Some(unit))) if rng.random_bool(0.7) => unit["code"].as_str().unwrap_or("mg"),
-        _ => pick(rng, pools::UNITS),
-    };
-    let text = match rng.random_range(0..5) {
-        0 | 1 => number,
-        2 => {
-            features.push("quantity ||unit");
-            let all = [unit, unit, "EUR", "people's unit"];
-            format!(
-                "{number}||{}",
-                pick(rng, if is_on("unit as people write it") { &all } else { &all[..3] })
-            )
-        }
-        _ => {
-            features.push("quantity system|code");
-            let system = pick(rng, &["http://unitsofmeasure.org", "http://unitsofmeasure.org", "urn:units"]);
-            format!("{number}|{system}|{unit}")
-        }
-    };
-    prefixed(rng, "quantity", &text, features)
 }
