@@ -3,6 +3,7 @@
 
 use crate::support::database;
 use crate::support::database::Session;
+use crate::support::none_wrong;
 use crate::support::server::DataDir;
 use crate::support::server::Server;
 use crate::support::server::eventually;
@@ -83,13 +84,7 @@ fn check(server: &Server, cases: &[(&str, &[&str])]) {
             wrong.push(format!("{search}\n    expected {expected:?}\n    got      {found:?}"));
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} of {} are wrong:\n{}",
-        wrong.len(),
-        cases.len(),
-        wrong.join("\n")
-    );
+    none_wrong(&wrong, cases.len());
 }
 
 /// Whether the CapabilityStatement has the parameter.

@@ -5,3 +5,14 @@ pub mod http;
 pub mod redis;
 pub mod server;
 pub mod world;
+
+/// Fails with every case that is wrong, not only the first.
+#[track_caller]
+pub fn none_wrong(wrong: &[String], cases: usize) {
+    assert!(
+        wrong.is_empty(),
+        "{} of {cases} cases are wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
