@@ -6,7 +6,8 @@ use crate::fhir::json::Value;
 
 /// "Strings SHALL NOT exceed 1MB in size".
 const STRING_BYTES_MAX: usize = 1 << 20;
-/// Most digits of a decimal, and greatest exponent: above any measurement (HL7's own examples go to 1E245), below what exhausts arithmetic later.
+/// Most digits of a decimal, and greatest exponent below zero: above any measurement (HL7's own examples go to 1E245), below what exhausts arithmetic
+/// later. What is greater than a 64-bit float can be is refused: most readers of JSON fail on it, or make it infinite.
 const DECIMAL_DIGITS_MAX: usize = 100;
 const DECIMAL_EXPONENT_MAX: u32 = 400;
 
@@ -81,7 +82,7 @@ impl Primitive {
             Primitive::DateTime => {
                 "a dateTime that exists: YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm:ss with a time zone (Z or +hh:mm)"
             }
-            Primitive::Decimal => "a decimal of at most 100 digits and an exponent of at most 400",
+            Primitive::Decimal => "a decimal of at most 100 digits, less than 1.8e308 and with an exponent of at least -400",
             Primitive::Id => "an id: 1 to 64 of A-Z, a-z, 0-9, '-' and '.'",
             Primitive::Instant => "an instant that exists: YYYY-MM-DDThh:mm:ss with a time zone (Z or +hh:mm)",
             Primitive::Integer => "a whole number from -2147483648 to 2147483647",
@@ -234,7 +235,7 @@ fn is_decimal(text: &str) -> bool {
     let (number, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let exponent = exponent.trim_start_matches(['+', '-']).trim_start_matches('0');
     let is_exponent_small = exponent.is_empty() || exponent.len() <= 3 && exponent.parse::<u32>().is_ok_and(|e| e <= DECIMAL_EXPONENT_MAX);
-    number.len() <= DECIMAL_DIGITS_MAX && is_exponent_small
+    number.len() <= DECIMAL_DIGITS_MAX && is_exponent_small && text.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 fn is_integer(text: &str, min: i64) -> bool {
@@ -372,7 +373,7 @@ mod tests {
             ("integer", "[1.0,1e2,-0,2147483648,-2147483649,99999999999999999999,\"1\"]"),
             ("unsignedInt", "[-1,2147483648]"),
             ("positiveInt", "[0,-1]"),
-            ("decimal", "[1e401,1e1000000000,1e-99999,\"1\"]"),
+            ("decimal", "[1e309,-1e400,1e401,1e1000000000,1e-99999,\"1\"]"),
             ("boolean", "[\"true\",1]"),
             ("string", r#"[""," ","\n","a\u0001b",1]"#),
             (
