@@ -252,6 +252,11 @@ fn chains_go_through_what_a_resource_contains() {
     let answers = json!({"resourceType": "QuestionnaireResponse", "id": format!("{code}-q"), "status": "completed", "questionnaire": "#q",
         "contained": [{"resourceType": "Questionnaire", "id": "q", "status": "draft", "title": format!("Domande {code}")}]});
     put(server, &answers);
+    // What a reference leads to tells its type, also where an identifier stands beside it.
+    let identified = unique();
+    let mut resource = request(&format!("{identified}-a"), &identified);
+    resource["subject"]["identifier"] = json!({"system": "urn:test:contained", "value": identified});
+    put(server, &resource);
     let found = vec![format!("MedicationRequest/{code}-a")];
     let case = |rest: String, expected: &Vec<String>| (format!("MedicationRequest?{rest}"), expected.clone());
     check(
@@ -266,6 +271,10 @@ fn chains_go_through_what_a_resource_contains() {
             case(format!("patient.family=rossi{code}&patient.birthdate=1950"), &found),
             case(format!("patient.family=rossi{code}&patient:missing=false"), &found),
             case(format!("patient:Device.type={code}"), &vec![]),
+            (
+                format!("MedicationRequest?patient:identifier=urn:test:contained|{identified}"),
+                vec![format!("MedicationRequest/{identified}-a")],
+            ),
             // A canonical may be `#id` too.
             (
                 format!("QuestionnaireResponse?questionnaire.title=domande {code}"),

@@ -1,6 +1,7 @@
 //! The values of a resource by which it is sorted where the index has hashes only: tokens by code and then system, contact points by their value,
 //! references by what they say, URIs. Spec: <https://hl7.org/fhir/R4/search.html#sort>.
 
+use crate::fhir::definitions::model::SearchParameterKind;
 use crate::fhir::identity::referenced_type;
 use crate::fhir::json::Value;
 use crate::search::datatype::Datatype;
@@ -56,6 +57,8 @@ fn push_values(extract: &Extract, value: Value<'_>, values: &mut Vec<String>) {
                 values.push(format!("{type_name}/{id}"));
             }
         }
+        // Where others refer to a resource, this refers to what it contains: it says nothing outside.
+        Datatype::Uri if extract.kind == SearchParameterKind::Reference && value.as_str().is_some_and(|uri| uri.starts_with('#')) => {}
         _ => values.extend(value.as_str().map(String::from).or_else(|| value.as_number().map(str::to_owned))),
     }
 }

@@ -171,8 +171,10 @@ impl Indexer<'_> {
 
     pub(super) fn put_reference(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
         let reference = value.get_str("reference");
-        let is_wanted = is_wanted(extract, value);
         let link = reference.as_deref().and_then(|reference| reference.strip_prefix('#'));
+        // `#id` tells no type, but what it leads to has one.
+        let is_of_type = |id| self.locals.type_of(id).is_some_and(|name| extract.target.as_deref() == Some(name));
+        let is_wanted = is_wanted(extract, value) || link.is_some_and(is_of_type);
         let mut found = link.and_then(|id| self.put_link(extract, id));
         if let Some(reference) = reference.filter(|r| !r.starts_with('#') && is_wanted) {
             let target = match local_reference(own_reference(&reference, &self.parameters.base)) {
