@@ -33,6 +33,7 @@ use eds::fhir::definitions::model::SearchParameter;
 use eds::fhir::definitions::model::SearchParameterKind as Kind;
 use rust_decimal::Decimal;
 use serde_json::Value;
+use serde_json::json;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -41,15 +42,44 @@ use std::sync::OnceLock;
 /// Type and id.
 pub type Key = (String, String);
 
+/// What a contained resource is called by: `MedicationRequest/1#m`, since its id is its own within the container alone; and its container. No element
+/// has such a name.
+const CALLED: &str = "#called";
+const CONTAINER: &str = "#container";
+
 pub fn key_of(resource: &Value) -> Key {
     let text = |member: &str| resource[member].as_str().expect(member).to_owned();
-    (text("resourceType"), text("id"))
+    match resource.get(CALLED) {
+        Some(_) => (text("resourceType"), text(CALLED)),
+        None => (text("resourceType"), text("id")),
+    }
+}
+
+/// What contains it.
+pub fn container_of(resource: &Value) -> Option<&Value> {
+    resource.get(CONTAINER)
+}
+
+/// What a resource contains, each with its container: it is there as long, and as new, as that is.
+fn contained_of(container: &Value) -> impl Iterator<Item = Value> {
+    let (type_name, id) = key_of(container);
+    list(container, "contained").map(move |contained| {
+        let mut known = contained.clone();
+        known["meta"]["lastUpdated"] = container["meta"]["lastUpdated"].clone();
+        known[CALLED] = Value::from(format!("{type_name}/{id}#{}", contained["id"].as_str().expect("an id")));
+        known[CONTAINER] = container.clone();
+        known
+    })
 }
 
 /// The resources that can be seen.
 #[derive(Debug, Default, Clone)]
 pub struct Store {
     resources: BTreeMap<Key, Value>,
+    /// What they contain (search.html#contained).
+    contained: BTreeMap<Key, Value>,
+    /// The same as chains find it: its id names nothing outside of the container.
+    linked: BTreeMap<Key, Value>,
     /// What an absolute reference to the server begins with.
     pub base: String,
     /// What each refers to, by the codes of its parameters: the same for all searches until something is written.
@@ -96,8 +126,10 @@ impl Query {
 }
 
 /// Parameters that shape the answer, or say where to look, and ask nothing of a resource.
-const RESULT_PARAMETERS: [&str; 12] = [
+const RESULT_PARAMETERS: [&str; 14] = [
     "_asOf",
+    "_contained",
+    "_containedType",
     "_type",
     "_sort",
     "_count",
@@ -142,13 +174,40 @@ impl Store {
     }
 
     pub fn insert(&mut self, resource: Value) {
+        self.remove(&key_of(&resource));
+        for contained in contained_of(&resource) {
+            let mut linked = contained.clone();
+            linked["id"] = linked[CALLED].clone();
+            self.linked.insert(key_of(&contained), linked);
+            self.contained.insert(key_of(&contained), contained);
+        }
         self.resources.insert(key_of(&resource), resource);
-        self.references.take();
     }
 
     pub fn remove(&mut self, key: &Key) {
+        let is_other = |contained: &Value| container_of(contained).map(key_of).as_ref() != Some(key);
+        self.contained.retain(|_, contained| is_other(contained));
+        self.linked.retain(|_, contained| is_other(contained));
         self.resources.remove(key);
         self.references.take();
+    }
+
+    /// As a search `_asOf` sees it: what is contained is searched as it is now (docs/adr/0016-contained.md).
+    pub fn without_contained(&self) -> Store {
+        Store {
+            contained: BTreeMap::new(),
+            linked: BTreeMap::new(),
+            ..self.clone()
+        }
+    }
+
+    pub fn contained(&self) -> &BTreeMap<Key, Value> {
+        &self.contained
+    }
+
+    /// One that searches answer.
+    pub fn found(&self, key: &Key) -> Option<&Value> {
+        self.resources.get(key).or_else(|| self.contained.get(key))
     }
 
     pub fn resources(&self) -> &BTreeMap<Key, Value> {
@@ -178,12 +237,22 @@ impl Store {
             "" | "*" => types.is_empty() || types.iter().any(|name| resource["resourceType"] == *name),
             name => resource["resourceType"] == name,
         };
-        let of_type = self.resources.values().filter(is_of_type);
-        of_type
-            .filter(|resource| self.is_in_compartment(query, resource))
-            .filter(|resource| conditions.iter().all(|(name, text)| self.holds(resource, name, text)))
-            .map(key_of)
-            .collect()
+        let is_match = |resource: &&Value| is_of_type(resource) && conditions.iter().all(|(name, text)| self.holds(resource, name, text));
+        let last = |name| query.values(name).last().unwrap_or_default();
+        let mut found = BTreeSet::new();
+        if last("_contained") != "true" {
+            let here = self.resources.values().filter(|resource| self.is_in_compartment(query, resource));
+            found.extend(here.filter(is_match).map(key_of));
+        }
+        if matches!(last("_contained"), "true" | "both") {
+            // "container: Return the container resources; contained: Return only the contained resource"
+            let answered = |contained| match last("_containedType") {
+                "contained" => key_of(contained),
+                _ => key_of(container_of(contained).expect("a container")),
+            };
+            found.extend(self.contained.values().filter(is_match).map(answered));
+        }
+        found
     }
 
     /// `Patient/1/Observation`: the patient itself (`{def}` in the definition), and what one of the compartment's parameters links to it.
@@ -211,6 +280,8 @@ impl Store {
         match name {
             "_list" => return split(text, ',').iter().any(|id| self.is_listed(resource, id)),
             "_filter" => return self.satisfies(resource, &filter::read(text)),
+            // Texts are those of resources as a whole.
+            "_text" | "_content" if container_of(resource).is_some() => return false,
             "_text" | "_content" => return split(text, ',').iter().any(|one| text_holds(resource, name, &unescape(one))),
             "near" => return split(text, ',').iter().any(|near| near_holds(resource, near)),
             _ => {}
@@ -298,7 +369,17 @@ impl Store {
             return self.composite(resource, parameter, text);
         }
         let values = self.values(resource, parameter);
-        values.iter().any(|value| self.is(parameter, value, modifier, text))
+        let container = container_of(resource).map(|container| {
+            let (type_name, id) = key_of(container);
+            json!({"reference": format!("{type_name}/{id}")})
+        });
+        values.iter().any(|value| match (value, &container) {
+            // "#" is the container, whatever it is called by.
+            (Typed::Reference(reference), Some(container)) if reference["reference"] == "#" && modifier != "identifier" => {
+                self.is(parameter, &Typed::Reference(container), modifier, text)
+            }
+            _ => self.is(parameter, value, modifier, text),
+        })
     }
 
     fn is(&self, parameter: &SearchParameter, value: &Typed<'_>, modifier: &str, text: &str) -> bool {
@@ -354,7 +435,8 @@ impl Store {
         let of = |resource: &Value, parameter: &SearchParameter| {
             let values = self.values(resource, parameter);
             let literal = |value: &Typed<'_>| match value {
-                Typed::Reference(reference) => reference["reference"].as_str().map(|text| local(text, &self.base).to_owned()),
+                Typed::Reference(reference) => self.named(resource, reference["reference"].as_str()?),
+                Typed::Canonical(url) if url.starts_with('#') => self.named(resource, url),
                 _ => None,
             };
             values.iter().filter_map(literal).collect()
@@ -363,7 +445,27 @@ impl Store {
             let links = definitions().search_parameters_of(&key.0).filter(|p| p.kind == Kind::Reference);
             (key.clone(), links.map(|link| (link.code.as_str(), of(resource, link))).collect())
         };
-        self.resources.iter().map(of_resource).collect()
+        self.resources.iter().chain(&self.contained).map(of_resource).collect()
+    }
+
+    /// `Type/id` of what a reference leads to; `#id` leads to what is contained beside it, `#` to the container.
+    /// <https://hl7.org/fhir/R4/references.html#contained>
+    fn named(&self, resource: &Value, reference: &str) -> Option<String> {
+        let name = |of: &Value| {
+            let (type_name, id) = key_of(of);
+            format!("{type_name}/{id}")
+        };
+        let Some(id) = reference.strip_prefix('#') else {
+            return Some(local(reference, &self.base).to_owned());
+        };
+        let container = container_of(resource);
+        if id.is_empty() {
+            return container.map(name);
+        }
+        contained_of(container.unwrap_or(resource))
+            .find(|c| c["id"] == id)
+            .as_ref()
+            .map(name)
     }
 
     /// What a reference parameter refers to, of those types that it may refer to.
@@ -376,7 +478,10 @@ impl Store {
             } else {
                 type_name == only
             };
-            self.get(type_name, id).filter(|_| is_wanted)
+            let target = self
+                .get(type_name, id)
+                .or_else(|| self.linked.get(&(type_name.to_owned(), id.to_owned())));
+            target.filter(|_| is_wanted)
         });
         found.collect()
     }
@@ -427,12 +532,14 @@ impl Store {
     }
 
     fn include(&self, text: &str, sources: &BTreeSet<Key>) -> BTreeSet<Key> {
-        let resources = sources.iter().filter_map(|key| Some((key.0.as_str(), self.resources.get(key)?)));
+        let resources = sources.iter().filter_map(|key| Some((key.0.as_str(), self.found(key)?)));
         let targets = |(type_name, resource)| {
             let links = include_links(text, type_name);
             links.flat_map(move |link| self.targets(resource, link, include_target(text)))
         };
-        resources.flat_map(targets).map(key_of).collect()
+        // What is contained comes with its container.
+        let targets = resources.flat_map(targets).filter(|target| container_of(target).is_none());
+        targets.map(key_of).collect()
     }
 
     fn include_reverse(&self, text: &str, sources: &BTreeSet<Key>) -> BTreeSet<Key> {
@@ -450,7 +557,7 @@ impl Store {
 
     /// The values by which a search sorts a resource, one for each key.
     pub fn sort_values(&self, query: &Query, key: &Key) -> Vec<Option<SortValue>> {
-        let resource = &self.resources[key];
+        let resource = self.found(key).expect("a match");
         let sort = query.values("_sort").last().unwrap_or_default();
         let keys = sort.split(',').filter(|k| !k.is_empty());
         keys.map(|k| match k.trim_start_matches('-') {
@@ -476,8 +583,10 @@ impl Store {
             Typed::Quantity(interval, _) => vec![SortValue::Number(interval.low)],
             Typed::Plain { code, .. } => vec![SortValue::Text(code)],
             Typed::Coded { system, code: Some(code) } => vec![SortValue::Text(format!("{code}\0{}", system.unwrap_or_default()))],
+            // `#id` says nothing outside of the resource.
+            Typed::Canonical(uri) if uri.starts_with('#') => Vec::new(),
             Typed::Uri(uri) | Typed::Canonical(uri) => text(Some(uri)),
-            Typed::Reference(reference) => text(reference["reference"].as_str()),
+            Typed::Reference(reference) => text(reference["reference"].as_str().filter(|of| !of.starts_with('#'))),
             Typed::Resource(resource) => {
                 let (type_name, id) = key_of(resource);
                 text(Some(&format!("{type_name}/{id}")))

@@ -9,11 +9,8 @@ use std::collections::BTreeMap;
 pub enum State {
     On,
     Off,
-    /// The server's answer is known to be wrong until somebody's work lands: not asked for.
-    Awaited,
 }
 
-use State::Awaited;
 use State::Off;
 use State::On;
 
@@ -132,7 +129,10 @@ pub const FEATURES: &[(&str, State, usize)] = &[
     ("_filter ss sb", On, 20),
     ("_filter po", On, 10),
     ("_filter pr", On, 50),
-    ("_contained", Awaited, 0),
+    ("_contained=true", On, 250),
+    ("_contained=both", On, 120),
+    ("_containedType=contained", On, 150),
+    ("chain to what is contained", On, 150),
     ("_sort by a token", On, 100),
     ("_sort by a reference", On, 50),
     ("_sort by a uri", On, 10),

@@ -4,6 +4,8 @@
 //! `resolve()` finds nothing in a store: it tells the type that a reference says of itself (its literal form, a contained resource, or
 //! `Reference.type`), which is all that `resolve() is Patient` asks.
 
+use crate::evaluator::container_of;
+use crate::values::list;
 use eds::fhir::definitions::choice_name;
 use eds::fhir::definitions::definitions;
 use eds::fhir::definitions::model::ShapeId;
@@ -162,7 +164,11 @@ impl<'a> Evaluator<'a> {
             return declared;
         };
         if let Some(id) = reference.strip_prefix('#') {
-            let mut contained = self.resource["contained"].as_array().into_iter().flatten();
+            let container = container_of(self.resource);
+            if id.is_empty() {
+                return container?["resourceType"].as_str();
+            }
+            let mut contained = list(container.unwrap_or(self.resource), "contained");
             return contained.find(|c| c["id"] == id).and_then(|c| c["resourceType"].as_str());
         }
         let unversioned = reference.split("/_history/").next()?;

@@ -7,6 +7,7 @@
 
 mod cases;
 mod codes;
+mod contained;
 mod evaluator;
 mod features;
 mod fhirpath;

@@ -382,6 +382,70 @@ fn system_alone() -> Theme {
     }
 }
 
+/// The server found no identifier of a reference to what is contained by a parameter of one type, sorted by `#id` where that is a canonical, which
+/// says nothing outside of the resource; and the evaluator did not take `#` for the container.
+fn contained() -> Theme {
+    let about = |id, of: &str| {
+        let subject = json!({"reference": "#s", "identifier": {"system": "urn:i", "value": "1"}});
+        let contained = json!([{"resourceType": of, "id": "s", "gender": "male", "type": "person", "actual": true}]);
+        let mut observation = observation(id, json!({"subject": subject, "contained": contained}));
+        let others: &[&str] = if of == "Patient" { &["type", "actual"] } else { &["gender"] };
+        for name in others {
+            observation["contained"][0].as_object_mut().expect("a resource").shift_remove(*name);
+        }
+        observation
+    };
+    let plan = |id, of: &str| {
+        let contained = json!([{"resourceType": "PlanDefinition", "id": "p", "status": "draft", "title": "Piano"}]);
+        let mut plan = json!({"status": "active", "intent": "plan", "subject": {"display": "x"}, "instantiatesCanonical": [of]});
+        if of == "#p" {
+            plan["contained"] = contained;
+        }
+        with("CarePlan", id, plan)
+    };
+    let patient = json!([{"resourceType": "Patient", "id": "p", "link": [{"other": {"reference": "#"}, "type": "seealso"}]}]);
+    Theme {
+        name: "a reference to what is contained has the type of that",
+        anchor: "#contained",
+        resources: vec![
+            about("c-patient", "Patient"),
+            about("c-group", "Group"),
+            plan("c-inside", "#p"),
+            plan("c-outside", "http://acme.org/plan"),
+            with(
+                "RelatedPerson",
+                "c-person",
+                json!({"patient": {"reference": "#p"}, "contained": patient}),
+            ),
+        ],
+        cases: &[
+            ("Observation?patient:identifier=urn:i|1", &["c-patient"], &[]),
+            ("Observation?subject:identifier=urn:i|1", &["c-group", "c-patient"], &[]),
+            ("Observation?patient:missing=true", &["c-group"], &[]),
+            ("Observation?patient.gender=male", &["c-patient"], &[]),
+            (
+                "Patient?gender=male&_contained=true&_containedType=contained",
+                &["Observation/c-patient#s"],
+                &[],
+            ),
+            ("Patient?gender=male&_contained=both", &["c-patient"], &[]),
+            ("CarePlan?instantiates-canonical.title=piano", &["c-inside"], &[]),
+            ("CarePlan?_sort=instantiates-canonical", &["c-inside", "c-outside"], &[]),
+            ("RelatedPerson?patient.link=RelatedPerson/c-person", &["c-person"], &[]),
+            (
+                "Patient?link=RelatedPerson/c-person&_contained=true&_containedType=contained",
+                &["RelatedPerson/c-person#p"],
+                &[],
+            ),
+            (
+                "Patient?link:RelatedPerson.patient:missing=false&_contained=true",
+                &["c-person"],
+                &[],
+            ),
+        ],
+    }
+}
+
 #[test]
 fn what_random_searches_found_stays_right() {
     check(&[
@@ -399,5 +463,6 @@ fn what_random_searches_found_stays_right() {
         cased(),
         unprefixed(),
         system_alone(),
+        contained(),
     ]);
 }

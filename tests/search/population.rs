@@ -57,7 +57,7 @@ const TYPES: [(&str, usize); 26] = [
 const FURTHER_TYPES: usize = 8;
 const OF_FURTHER_TYPE: usize = 4;
 /// What the server does more with than keep it, and what it may refuse for other reasons than its form.
-const LEFT_OUT: [&str; 8] = [
+pub const LEFT_OUT: [&str; 8] = [
     "SearchParameter",
     "Subscription",
     "Bundle",
@@ -210,6 +210,15 @@ impl Draw {
                 value_set(rng, id)
             };
         }
+        let mut resource = self.alone(rng, type_name, id);
+        if rng.random_bool(0.4) {
+            self.contain(rng, &mut resource);
+        }
+        resource
+    }
+
+    /// One that contains none.
+    pub fn alone(&self, rng: &mut StdRng, type_name: &str, id: &str) -> Value {
         let mut resource = Map::new();
         resource.insert("resourceType".to_owned(), json!(type_name));
         resource.insert("id".to_owned(), json!(id));
@@ -440,7 +449,7 @@ impl Draw {
         Value::Object(concept)
     }
 
-    fn identifier(&self, rng: &mut StdRng) -> Value {
+    pub fn identifier(&self, rng: &mut StdRng) -> Value {
         let mut identifier = Map::new();
         if rng.random_bool(0.3) {
             let system = "http://terminology.hl7.org/CodeSystem/v2-0203";

@@ -8,6 +8,7 @@ use crate::evaluator::HIERARCHIES;
 use crate::evaluator::Key;
 use crate::evaluator::Query;
 use crate::evaluator::Store;
+use crate::evaluator::container_of;
 use crate::evaluator::key_of;
 use crate::features::State;
 use crate::features::is_on;
@@ -82,6 +83,11 @@ impl<'s> Generator<'s> {
         match rng.random_range(0..100) {
             0..=6 => return self.of_several_types(rng),
             7 | 8 => return self.by_codes(rng),
+            9..=12 => {
+                if let Some(asked) = self.of_contained(rng) {
+                    return asked;
+                }
+            }
             _ => {}
         }
         let type_name = *self.types.choose(rng).expect("a type");
@@ -149,10 +155,7 @@ impl<'s> Generator<'s> {
 
     /// Something that the server does not have yet, alone.
     fn unsupported(&self, rng: &mut StdRng) -> Option<Asked> {
-        let all = [
-            ("string:text", "Patient?name:text=rossi"),
-            ("_contained", "Patient?_contained=true"),
-        ];
+        let all = [("string:text", "Patient?name:text=rossi")];
         let off: Vec<_> = all.into_iter().filter(|(feature, _)| state_of(feature) == State::Off).collect();
         let (feature, text) = off.choose(rng)?;
         Some(Asked {
@@ -190,7 +193,7 @@ impl<'s> Generator<'s> {
                 let links = searchable(type_name).filter(|p| p.kind == Kind::Reference);
                 links.flat_map(|link| self.store.targets(focus, link, "")).collect::<Vec<_>>()
             })
-            .filter(|owner| all.iter().any(|compartment| owner["resourceType"] == compartment.code))
+            .filter(|owner| container_of(owner).is_none() && all.iter().any(|compartment| owner["resourceType"] == compartment.code))
             .collect();
         if let Some(owner) = owners.choose(rng).filter(|_| rng.random_bool(0.7)) {
             let (code, id) = key_of(owner);
@@ -279,6 +282,9 @@ impl<'s> Generator<'s> {
             f if f.contains(&"chain") => "chain of two",
             _ => "chain",
         });
+        if next.is_some_and(|target| container_of(target).is_some()) {
+            features.push("chain to what is contained");
+        }
         features.extend(inner_features);
         Some((name, value))
     }
@@ -450,6 +456,11 @@ impl<'s> Generator<'s> {
             .iter()
             .filter(|s| !matches!(s, Typed::Text(_) | Typed::Identifier(_)))
             .collect();
+        // What something contained is called by here is no id of FHIR.
+        let compared: Vec<&Typed<'_>> = match focus.and_then(container_of) {
+            Some(_) if parameter.code == "_id" => Vec::new(),
+            _ => compared,
+        };
         let sample = compared.choose(rng).copied().filter(|_| rng.random_bool(0.9));
         match parameter.kind {
             Kind::Token if modifier == "text" => {
@@ -591,7 +602,7 @@ impl<'s> Generator<'s> {
             return token(rng, identifier, true, false, features);
         }
         let known = match sample {
-            Some(Typed::Canonical(url)) => {
+            Some(Typed::Canonical(url)) if !url.starts_with('#') => {
                 features.push("reference to a canonical");
                 let unversioned = url.split('|').next().unwrap_or_default();
                 let asked = if rng.random_bool(0.5) { url } else { unversioned };
@@ -603,7 +614,8 @@ impl<'s> Generator<'s> {
                 };
                 return escape(asked).replace("\\|", "|");
             }
-            Some(Typed::Reference(reference)) => reference["reference"].as_str(),
+            // "Contained resources do not have an identity": `#id` is asked for nowhere.
+            Some(Typed::Reference(reference)) => reference["reference"].as_str().filter(|text| !text.starts_with('#')),
             _ => None,
         };
         let here = parameter

@@ -3,6 +3,7 @@
 use crate::evaluator::Key;
 use crate::evaluator::Query;
 use crate::evaluator::Store;
+use crate::evaluator::container_of;
 use crate::evaluator::key_of;
 use crate::features::Counts;
 use crate::features::is_on;
@@ -15,6 +16,7 @@ use crate::support::server::DataDir;
 use crate::support::server::Server;
 use crate::support::server::free_port;
 use crate::support::server::link_of;
+use crate::values::list;
 use chrono::SecondsFormat;
 use chrono::Utc;
 use rand::Rng;
@@ -183,7 +185,7 @@ impl World {
     fn remember(&mut self) {
         let now = Utc::now();
         self.past
-            .push((now.to_rfc3339_opts(SecondsFormat::Millis, true), self.store.clone()));
+            .push((now.to_rfc3339_opts(SecondsFormat::Millis, true), self.store.without_contained()));
         // An instant that is asked for ends with its millisecond.
         std::thread::sleep(Duration::from_millis(3));
     }
@@ -340,6 +342,7 @@ impl Client<'_> {
         }
         let found: Vec<Key> = pages.iter().flat_map(|page| keys(page, "match")).collect();
         let distinct: BTreeSet<Key> = found.iter().cloned().collect();
+        pages.iter().try_for_each(|page| self.check_contained(page))?;
         if is_count {
             return if found.is_empty() {
                 Ok(expected.len())
@@ -393,6 +396,23 @@ impl Client<'_> {
         }
     }
 
+    /// A contained resource is answered as it stands in its container.
+    fn check_contained(&self, page: &Value) -> Result<(), String> {
+        let entries = page["entry"].as_array().into_iter().flatten();
+        for entry in entries.filter(|entry| entry["search"]["mode"] == "match") {
+            let key = key_of_entry(entry);
+            let Some(container) = self.store.found(&key).and_then(container_of) else {
+                continue;
+            };
+            let id = &entry["resource"]["id"];
+            let own = list(container, "contained").find(|contained| contained["id"] == *id);
+            if own != Some(&entry["resource"]) {
+                return Err(format!("{key:?} is answered otherwise than it stands in {container}"));
+            }
+        }
+        Ok(())
+    }
+
     /// "Each page of search results should include the matching includes for the resources in each page" (search.html#include).
     fn check_includes(&self, query: &Query, page: &Value) -> Result<(), String> {
         let matches: BTreeSet<Key> = keys(page, "match").into_iter().collect();
@@ -426,11 +446,16 @@ impl Client<'_> {
         while let Some((smaller, its)) = self.smaller(&query) {
             (query, difference) = (smaller, its);
         }
-        let mentioned = self.store.resources().iter().filter(|((name, id), _)| {
-            let slash = format!("{name}/{id}");
-            let quoted = format!("({name:?}, {id:?})");
-            difference.split([' ', '[', ']', '\n']).any(|word| word == slash) || difference.contains(&quoted)
-        });
+        let mentioned = self
+            .store
+            .resources()
+            .iter()
+            .chain(self.store.contained())
+            .filter(|((name, id), _)| {
+                let slash = format!("{name}/{id}");
+                let quoted = format!("({name:?}, {id:?})");
+                difference.split([' ', '[', ']', '\n']).any(|word| word == slash) || difference.contains(&quoted)
+            });
         let shown: Vec<String> = mentioned.take(4).map(|(_, resource)| resource.to_string()).collect();
         format!("{}\n    {difference}\n    {}", query.text(), shown.join("\n    "))
     }
@@ -439,7 +464,7 @@ impl Client<'_> {
     fn smaller(&mut self, query: &Query) -> Option<(Query, String)> {
         let mut candidates = Vec::new();
         // Without these a search asks for something else.
-        let is_apart = |name: &str| !["_type", "_count", "_asOf", "near"].contains(&name);
+        let is_apart = |name: &str| !["_type", "_count", "_asOf", "near", "_contained", "_containedType"].contains(&name);
         let parts = query.pairs.iter().enumerate().filter(|(_, (name, _))| is_apart(name));
         for (i, (_, value)) in parts {
             let mut without = query.clone();
@@ -464,8 +489,15 @@ impl Client<'_> {
 /// Keys of a page's entries of one mode, in order.
 fn keys(page: &Value, mode: &str) -> Vec<Key> {
     let entries = page["entry"].as_array().into_iter().flatten();
-    entries
-        .filter(|e| e["search"]["mode"] == mode)
-        .map(|e| key_of(&e["resource"]))
-        .collect()
+    entries.filter(|e| e["search"]["mode"] == mode).map(key_of_entry).collect()
+}
+
+/// That of a contained resource is told by its URL alone: `[base]/MedicationRequest/1#m`.
+fn key_of_entry(entry: &Value) -> Key {
+    let (type_name, id) = key_of(&entry["resource"]);
+    let mut parts = entry["fullUrl"].as_str().unwrap_or_default().rsplit('/');
+    match (parts.next(), parts.next()) {
+        (Some(last), Some(container)) if last.contains('#') => (type_name, format!("{container}/{last}")),
+        _ => (type_name, id),
+    }
 }
