@@ -43,6 +43,7 @@ drop table search_parameter, search_generation;
 drop function present_without;
 drop index resource_present;
 drop index resource_type;
+drop statistics resource_block;
 drop index quantity_index_value;
 create index quantity_index_low on quantity_index (key, low);
 drop index resource_owner;

@@ -247,6 +247,33 @@ impl Condition {
         }
     }
 
+    /// The terms of the types of all resources that it asks for beside the one at hand; `None` if a link does not tell them.
+    pub fn linked_types(&self) -> Option<Vec<i64>> {
+        match self {
+            Condition::All(conditions) | Condition::Any(conditions) => conditions
+                .iter()
+                .map(Condition::linked_types)
+                .collect::<Option<Vec<_>>>()
+                .map(|types| types.concat()),
+            Condition::Not(inner) | Condition::Contains(inner) => inner.linked_types(),
+            Condition::Chain(_, inner) | Condition::LeadsTo(_, inner) | Condition::Has(_, inner) | Condition::IsHeldBy(_, inner) => {
+                let mut types = inner.linked_types()?;
+                types.push(inner.one_term()?);
+                Some(types)
+            }
+            _ => Some(Vec::new()),
+        }
+    }
+
+    /// The first of the single terms that must hold: of what is linked, its type.
+    fn one_term(&self) -> Option<i64> {
+        match self {
+            Condition::Terms(terms) if terms.len() == 1 => terms.first().copied(),
+            Condition::All(conditions) => conditions.iter().find_map(Condition::one_term),
+            _ => None,
+        }
+    }
+
     /// Asks, beside other things, for a range of values, whose rows only their index can count.
     pub fn has_range(&self) -> bool {
         match self {

@@ -205,7 +205,7 @@ impl Density {
     }
 
     /// The condition as it is asked of rows that are there: what is linked to very many resources is looked up for each row.
-    fn asked(&self, condition: &Condition) -> Condition {
+    pub fn asked(&self, condition: &Condition) -> Condition {
         let inner = |inner: &Condition| Box::new(self.asked(inner));
         match condition {
             Condition::Chain(salts, target) if self.is_dense_target(target) => Condition::LeadsTo(salts.clone(), inner(target)),

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod columns;
 pub mod compartment;
 pub mod contained;
+pub mod count;
 pub mod decide;
 pub mod document;
 pub mod document_rows;
@@ -47,6 +48,7 @@ use crate::search::index::INDEX_VERSION;
 use crate::search::parameters::Registry;
 use crate::store::bodies::Bodies;
 use crate::store::columns::KnownUnits;
+use crate::store::count::Counts;
 use crate::store::explain::Asked;
 use crate::store::pools::Pools;
 use crate::store::rows::RowIds;
@@ -76,6 +78,8 @@ pub struct Store {
     pub vocabulary: Arc<Vocabulary>,
     pub terminology: Arc<Terminology>,
     pub units: Arc<KnownUnits>,
+    /// What was counted before.
+    counts: Arc<Counts>,
     pub clock: Clock,
     leader_options: PgConnectOptions,
     /// Rung after each commit that added change rows.
@@ -127,6 +131,7 @@ impl Store {
             vocabulary: Arc::default(),
             terminology: Arc::default(),
             units: Arc::default(),
+            counts: Arc::default(),
             clock,
             leader_options,
             changed: Arc::default(),

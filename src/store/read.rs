@@ -247,34 +247,6 @@ pub async fn numbers(store: &Store, plan: Plan, sql: Sql) -> Result<Vec<i64>, Ou
         .map_err(database_error)
 }
 
-/// How many resources satisfy the condition, which may have the term of this type.
-pub async fn count(store: &Store, policy: Policy, reads: Reads, number: i16, condition: &Condition) -> Result<i64, Outcome> {
-    let mut compiler = Compiler::new(policy, reads);
-    compiler.sql.push("select count(*)");
-    let untyped = condition.without_type(number).filter(|_| reads == Reads::Now);
-    let plan = match store.density().gathered(condition) {
-        Some((driver, rest)) => {
-            compiler.fenced("m", &driver, |_, _| {}, &rest);
-            Plan::Gather
-        }
-        None => {
-            compiler.count_all();
-            let counted = store.density().counted(untyped.as_ref().unwrap_or(condition));
-            let alias = compiler.resource(&counted);
-            if untyped.is_some() {
-                // A column costs less to compare than a term, and all of a type are counted from an index alone.
-                compiler.sql.push(&format!(" and {alias}.type = {number}"));
-            }
-            Plan::Walk
-        }
-    };
-    note(store, plan, &compiler.sql);
-    let mut conn = store.pools.of(plan).lend().await.map_err(database_error)?;
-    let rows = run(&mut conn, compiler.sql).await.map_err(database_error)?;
-    conn.done();
-    rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(database_error)
-}
-
 /// The row ids that the index has for a quantity, up to a limit. Whether they are live is not asked.
 pub async fn rids_of_quantity(store: &Store, quantity: &QuantityCondition, limit: usize) -> Result<Vec<i64>, Outcome> {
     let mut compiler = Compiler::new(Policy::NotWithdrawn, None);

@@ -49,6 +49,9 @@ pub async fn finish(store: &Store) -> Result<(), Outcome> {
     .execute(&*store.pools.points)
     .await
     .map_err(database_error)?;
+    // What was counted by the old index is counted anew.
+    let mut conn = store.pools.points.acquire().await.map_err(database_error)?;
+    search_parameter::raise(&mut conn).await.map_err(database_error)?;
     Ok(())
 }
 

@@ -49,6 +49,7 @@ mod references;
 mod references_on_write;
 mod restart;
 mod search_composite;
+mod search_counts;
 mod search_dense;
 mod search_filter;
 mod search_hierarchy;

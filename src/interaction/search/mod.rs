@@ -38,6 +38,7 @@ use crate::search::parse::Parser;
 use crate::search::parse::Query;
 use crate::search::parse::Summary;
 use crate::search::parse::Total;
+use crate::store::count;
 use crate::store::database_error;
 use crate::store::explain;
 use crate::store::explain::Explained;
@@ -245,7 +246,7 @@ async fn total(service: &Service, queries: &[Query]) -> Result<Option<i64>, Outc
     for query in queries {
         sum += match (summary, total) {
             (Summary::Count, _) | (_, Total::Accurate) => {
-                read::count(&service.store, service.policy, query.reads(), query.number, &query.condition).await?
+                count::count(&service.store, service.policy, query.reads(), query.number, &query.condition).await?
             }
             _ => read::estimate(&service.store, service.policy, query.reads(), &query.condition).await?,
         };

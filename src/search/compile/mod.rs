@@ -34,6 +34,8 @@ pub struct Compiler {
     is_asking: bool,
     /// All matches are counted: what chains lead to is kept in a table, and each row is looked up there.
     is_counting: bool,
+    /// What is asked of a row is looked for by its own id: the rows are few, and what they are asked may be dense.
+    is_asking_each: bool,
     /// What the next alias stands for, or the one at hand.
     reads: Reads,
     /// The statement is planned once for all values.
@@ -52,6 +54,7 @@ impl Compiler {
             aliases: 0,
             is_asking: false,
             is_counting: false,
+            is_asking_each: false,
             reads: reads.into(),
             is_fenced: false,
             is_asking_row: false,
@@ -62,6 +65,11 @@ impl Compiler {
     /// What comes next counts all matches.
     pub fn count_all(&mut self) {
         self.is_counting = true;
+    }
+
+    /// What comes next is asked of few rows.
+    pub fn ask_each_row(&mut self) {
+        self.is_asking_each = true;
     }
 
     /// What comes next reads other rows.

@@ -222,6 +222,14 @@ impl Compiler {
 
     /// `rid in (select rid from table where key = $n and `, left open.
     pub(super) fn side_table(&mut self, alias: &str, side: Side, keys: &[i32]) {
+        if self.is_asking_each && self.is_asking_row {
+            let of = side.of_alias(alias, self.reads);
+            self.sql
+                .push(&format!("exists (select from {of} and s.key = any("))
+                .bind(Arg::Keys(keys.to_vec()))
+                .push(") and ");
+            return;
+        }
         self.open_rows(alias);
         self.push_rows_of("s");
         self.push_side(side);
