@@ -83,6 +83,7 @@ async fn above(
     let alias = compiler.upcoming_alias();
     compiler.sql.push(&format!("select {alias}.terms[1:{alias}.reference_terms]"));
     compiler.resource(&of_type(level.to_vec()));
+    read::note(store, Plan::Gather, &compiler.sql);
     let mut conn = store.pools.gathers.lend().await.map_err(database_error)?;
     let rows = run(&mut conn, compiler.sql).await.map_err(database_error)?;
     conn.done();

@@ -231,6 +231,11 @@ pub async fn types(store: &Store) -> Result<Vec<i16>, Outcome> {
                    union all
                    select (select r.type from resource r where r.type > t.type order by r.type limit 1) from t where t.type is not null)
                 select type from t where type is not null";
+    let sql = Sql {
+        text: text.to_owned(),
+        args: Vec::new(),
+    };
+    note(store, Plan::Walk, &sql);
     let mut conn = store.pools.searches.acquire().await.map_err(database_error)?;
     sqlx::query_scalar(text).fetch_all(&mut *conn).await.map_err(database_error)
 }
@@ -256,11 +261,10 @@ pub async fn rids_of_quantity(store: &Store, quantity: &QuantityCondition, limit
 
 /// The masks of a type's resources that have none of these bits of `present`.
 pub async fn masks_without(store: &Store, number: i16, bits: i64) -> Result<Vec<i64>, Outcome> {
-    let mut conn = store.pools.points.lend().await.map_err(database_error)?;
-    let masks = sqlx::query_scalar("select present_without($1, $2)").bind(number).bind(bits);
-    let masks = masks.fetch_one(&mut *conn).await.map_err(database_error)?;
-    conn.done();
-    Ok(masks)
+    let mut sql = Sql::default();
+    sql.push("select unnest(present_without(").bind(Arg::Int(i64::from(number)));
+    sql.push("::smallint, ").bind(Arg::Int(bits)).push("))");
+    numbers(store, Plan::Walk, sql).await
 }
 
 /// What the planner expects the count to be.

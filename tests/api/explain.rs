@@ -71,12 +71,23 @@ fn statements_and_plans_are_told_without_values() {
         ("Patient/77123/Observation?_lastUpdated=gt1961-01-01", 1),
         ("Patient?family=zanetti&_asOf=2020-01-01", 1),
         ("Observation?status=final&_sort=-date&_asOf=1961-03-04", 2),
+        ("Observation?code:in=http://hl7.org/fhir/ValueSet/administrative-gender", 2),
+        ("Encounter?location:below=Location/77123", 2),
+        ("Encounter?location:above=Location/77123", 2),
+        ("Observation?status=final&value-quantity:missing=true", 2),
+        ("Patient?_has:Observation:patient:value-quantity=gt77123", 2),
+        ("?_lastUpdated=gt1961-01-01", 2),
     ] {
         let texts = explained(&server, search);
         assert!(texts.len() >= statements, "{search}: {texts:#?}");
         for text in &texts {
             let (statement, plan) = text.split_once("\n\n").unwrap();
-            assert!(statement.contains("select") && statement.contains("$1"), "{statement}");
+            assert!(statement.contains("select"), "{statement}");
+            // Which types there are is asked without a value.
+            assert!(
+                statement.contains("$1") || statement.starts_with("with recursive t (type)"),
+                "{statement}"
+            );
             assert!(plan.contains("(cost=") && !plan.contains("actual"), "{plan}");
             by_values += usize::from(plan.contains('?'));
             let conditions: Vec<&str> = plan.lines().filter(|line| !line.contains("(cost=")).collect();
@@ -94,6 +105,34 @@ fn statements_and_plans_are_told_without_values() {
         }
     }
     assert!(by_values > 0, "no plan was made for its values: nothing was taken out");
+    // What is asked before a plan is chosen stands before the page.
+    for (search, first) in [
+        (
+            "Observation?code:in=http://hl7.org/fhir/ValueSet/administrative-gender",
+            "select r0.rid, r0.",
+        ),
+        ("Encounter?location:below=Location/77123", "select r0.self_hash"),
+        ("Encounter?location:above=Location/77123", "select r0.terms[1:r0.reference_terms]"),
+        ("Observation?subject:Patient.family=zanetti", "select m.self_hash"),
+        (
+            "Observation?status=final&value-quantity:missing=true",
+            "select unnest(present_without(",
+        ),
+        (
+            "Patient?_has:Observation:patient:value-quantity=gt77123",
+            "select m.rid from (select q.rid from quantity_index q",
+        ),
+        ("?_lastUpdated=gt1961-01-01", "with recursive t (type)"),
+    ] {
+        let texts = explained(&server, search);
+        assert!(texts[0].starts_with(first), "{search}: {}", texts[0]);
+        assert!(texts[0] != texts[texts.len() - 1], "{search}: {}", texts[0]);
+        assert!(
+            texts[texts.len() - 1].contains("reference_hashes"),
+            "{search}: {}",
+            texts[texts.len() - 1]
+        );
+    }
     // It is no other search: what is wrong with one is told as always, and a page goes on.
     server.get("/Patient?nothing=x&_explain=true").refused(400);
     let first = server.get("/Observation?status=final&_count=2").expect(200).json();

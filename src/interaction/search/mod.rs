@@ -97,6 +97,16 @@ async fn search_by(
     mut pairs: Vec<(String, String)>,
     handling: Handling,
 ) -> Result<Reply, Outcome> {
+    let noting;
+    let (service, asked) = match pairs.iter().any(|(name, value)| name == "_explain" && value == "true") {
+        // From the beginning: what is asked before a plan is chosen is part of it.
+        true => {
+            let (store, asked) = service.store.noting();
+            noting = Service { store, ..service.clone() };
+            (&noting, Some(asked))
+        }
+        false => (service, None),
+    };
     let parser = Parser {
         registry,
         limits: &service.limits,
@@ -141,9 +151,9 @@ async fn search_by(
     }
     let queries: Vec<Query> = queries.into_iter().flat_map(contained::spread).collect();
     let path = scope.path();
-    match queries[0].is_explained {
-        true => explain(service, base, &path, &queries).await,
-        false => answer(service, base, &path, &queries).await,
+    match asked.filter(|_| queries[0].is_explained) {
+        Some(asked) => explain(service, &asked, base, &path, &queries).await,
+        None => answer(service, base, &path, &queries).await,
     }
 }
 
@@ -180,11 +190,9 @@ async fn answer(service: &Service, base: &str, path: &str, queries: &[Query]) ->
 }
 
 /// The search is carried out, and its statements are answered in place of its matches.
-async fn explain(service: &Service, base: &str, path: &str, queries: &[Query]) -> Result<Reply, Outcome> {
-    let (store, asked) = service.store.noting();
-    let service = Service { store, ..service.clone() };
-    answer(&service, base, path, queries).await?;
-    let explained = explain::explain(&service.store, &asked).await?;
+async fn explain(service: &Service, asked: &explain::Asked, base: &str, path: &str, queries: &[Query]) -> Result<Reply, Outcome> {
+    answer(service, base, path, queries).await?;
+    let explained = explain::explain(&service.store, asked).await?;
     let issue = |explained: Explained| Issue {
         severity: Severity::Information,
         code: "informational",
