@@ -27,6 +27,8 @@ use std::time::Duration;
 use std::time::Instant;
 use tempfile::TempDir;
 
+/// More than any search of a test has: pages that lead on for ever are told, and do not fill the memory.
+const PAGES_MAX: usize = 3_000;
 /// `$1`: the folder. Ends the server, then a PostgreSQL that a killed server left, then the folder.
 const WATCHDOG: &str = r#"
 cat >/dev/null
@@ -171,6 +173,7 @@ impl Server {
     pub fn pages(&self, path_and_query: &str) -> Vec<Value> {
         let mut pages = vec![self.get(path_and_query).expect(200).json()];
         while let Some(target) = pages.last().and_then(next_of) {
+            assert!(pages.len() < PAGES_MAX, "{path_and_query}: page after page, without an end");
             pages.push(self.request("GET", &target).send().expect(200).json());
         }
         pages
