@@ -219,6 +219,11 @@ impl Density {
         }
     }
 
+    /// The statistics know it as common.
+    pub fn is_listed(&self, term: i64) -> bool {
+        self.terms.contains_key(&term)
+    }
+
     fn rows_of_term(&self, term: i64) -> f64 {
         self.terms.get(&term).map_or(UNLISTED_ROWS, |share| f64::from(*share) * self.rows)
     }

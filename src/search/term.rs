@@ -27,6 +27,8 @@ pub enum Token<'a> {
     Exact(&'a str),
     Uri(&'a str),
     UriBelow(&'a str),
+    /// Is there, and has no code: it is sorted as if it were not there.
+    WithoutPlace,
     /// The same forms for the identifier inside a Reference.
     IdentifierSystemAndValue(&'a str, &'a str),
     IdentifierValue(&'a str),
@@ -48,6 +50,7 @@ pub fn term(salt: i64, token: Token<'_>) -> i64 {
         Token::Exact(text) => (b'e', "", text),
         Token::Uri(uri) => (b'u', "", uri),
         Token::UriBelow(uri) => (b'b', "", uri),
+        Token::WithoutPlace => (b'w', "", ""),
         Token::IdentifierSystemAndValue(system, value) => (b'S', systems::canonical(system), value),
         Token::IdentifierValue(value) => (b'C', "", value),
         Token::IdentifierSystem(system) => (b'Y', systems::canonical(system), ""),

@@ -24,7 +24,8 @@ impl Vocabulary {
     pub fn unknown<'w>(&self, words: impl Iterator<Item = &'w Word>) -> Vec<&'w Word> {
         let known = self.known.lock().expect("not poisoned");
         let mut unknown: Vec<&Word> = words.filter(|word| !known.contains(&word.term)).collect();
-        unknown.sort_unstable();
+        // Of several with one term the one with a place.
+        unknown.sort_unstable_by(|a, b| (a.term, &b.place).cmp(&(b.term, &a.place)));
         unknown.dedup_by_key(|word| word.term);
         unknown
     }
@@ -52,13 +53,14 @@ pub async fn learn(vocabulary: &Vocabulary, conn: &mut PgConnection, words: &[Wo
         return Ok(terms);
     }
     sqlx::query(
-        "insert into vocabulary (term, key, value)
-         select * from unnest($1::bigint[], $2::int[], $3::text[])
-         on conflict do nothing",
+        "insert into vocabulary (term, key, value, place)
+         select * from unnest($1::bigint[], $2::int[], $3::text[], $4::text[])
+         on conflict (term) do update set place = excluded.place where vocabulary.place is null and excluded.place is not null",
     )
     .bind(&terms)
     .bind(words.iter().map(|word| word.key).collect::<Vec<_>>())
     .bind(words.iter().map(|word| word.value.as_deref()).collect::<Vec<_>>())
+    .bind(words.iter().map(|word| word.place.as_deref()).collect::<Vec<_>>())
     .execute(conn)
     .await?;
     Ok(terms)
@@ -96,6 +98,18 @@ pub async fn used(store: &Store, terms: &[i64]) -> Result<Vec<i64>, Outcome> {
         .map_err(database_error)?;
     conn.done();
     Ok(used)
+}
+
+/// The codes that these paths ever had, in the order in which resources are sorted that have them, each with its terms: so many at most, and one more
+/// tells that there are others.
+pub async fn in_order(store: &Store, keys: &[i32], max: usize) -> Result<Vec<(String, Vec<i64>)>, Outcome> {
+    let mut conn = store.pools.points.lend().await.map_err(database_error)?;
+    let text =
+        "select place, array_agg(term) from vocabulary where key = any($1) and place is not null group by place order by place limit $2";
+    let query = sqlx::query_as(text).bind(keys).bind(max as i64 + 1);
+    let codes = query.fetch_all(&mut *conn).await.map_err(database_error)?;
+    conn.done();
+    Ok(codes)
 }
 
 async fn find(store: &Store, keys: &[i32], (whole, from, to): (&str, &str, &str), max: usize) -> Result<Vec<i64>, Outcome> {

@@ -1,7 +1,9 @@
 //! `_sort` by every type of parameter. Spec: <https://hl7.org/fhir/R4/search.html#sort>.
 
+use crate::support::none_wrong;
 use crate::support::server::DataDir;
 use crate::support::server::Server;
+use crate::support::server::ids_of;
 use crate::support::world::World;
 use serde_json::Value;
 use serde_json::json;
@@ -131,14 +133,102 @@ fn several_types_have_one_order_by_what_has_no_index() {
 #[test]
 fn too_many_matches_are_not_sorted_by_what_has_no_order_and_the_setting_is_named() {
     let dir = DataDir::new();
-    let server = Server::start(&dir, &[("EDS_SEARCH_SORT_ROWS_MAX", "3")]);
+    let server = Server::start(&dir, &FEW);
     for i in 0..4 {
         server.create(&observation(&i.to_string()));
     }
-    let answer = server.get("/Observation?_sort=status").refused(400);
-    assert!(answer.contains("search.sort_rows_max"), "{answer}");
-    server.get("/Observation?_sort=status&_id=none").expect(200);
+    for sort in ["subject", "identifier", "_profile", "date,status", "status,subject"] {
+        let answer = server.get(&format!("/Observation?_sort={sort}")).refused(400);
+        assert!(answer.contains("search.sort_rows_max"), "{sort}: {answer}");
+    }
+    let several = server.get("/?_type=Observation,Patient&_sort=_tag").refused(400);
+    assert!(several.contains("search.sort_rows_max"), "{several}");
+    server.get("/Observation?_sort=subject&_id=none").expect(200);
     server.get("/Observation?_sort=-date").expect(200);
+}
+
+/// So many matches are read to be sorted.
+const FEW: [(&str, &str); 1] = [("EDS_SEARCH_SORT_ROWS_MAX", "3")];
+
+/// With one code, several, one that only text tells, and none.
+fn coded(i: usize) -> Value {
+    let mut resource = json!({"resourceType": "Observation", "id": format!("o{i:02}"), "status": (["final", "amended", "final", "registered"][i % 4]),
+        "code": {"text": "x"}, "subject": {"reference": format!("Patient/p{}", i % 5)}});
+    let coding = |system: usize, code: usize| json!({"system": format!("urn:s{system}"), "code": format!("c{code}")});
+    resource["code"]["coding"] = match i % 7 {
+        0 => Value::Null,
+        1 => json!([{"display": "only a display"}]),
+        2 => json!([{"code": format!("c{}", i % 9)}]),
+        3 => json!([coding(1, i % 9), coding(0, (i + 4) % 9)]),
+        _ => json!([coding(i % 2, i % 9)]),
+    };
+    if i.is_multiple_of(7) {
+        resource["code"].as_object_mut().unwrap().remove("coding");
+    }
+    if !i.is_multiple_of(3) {
+        resource["category"] =
+            json!([{"coding": [{"system": "urn:c", "code": format!("k{}", i % 4)}]}, {"coding": [{"system": "urn:c", "code": "vital"}]}]);
+    }
+    if !i.is_multiple_of(4) {
+        resource["effectiveDateTime"] = json!(format!("2024-{:02}-01", i % 12 + 1));
+    }
+    resource
+}
+
+#[test]
+fn codes_order_more_matches_than_are_read_to_be_sorted_and_as_those_are() {
+    let dirs = [DataDir::new(), DataDir::new()];
+    let few = Server::start(&dirs[0], &FEW);
+    let many = Server::start(&dirs[1], &[]);
+    for server in [&few, &many] {
+        let put = |i: usize| json!({"resource": coded(i), "request": {"method": "PUT", "url": format!("Observation/o{i:02}")}});
+        server.bundle("transaction", (0..60).map(put).collect()).expect(200);
+        for i in [7, 22] {
+            server.delete(&format!("/Observation/o{i:02}")).expect(204);
+        }
+        for i in [3, 14, 30] {
+            let mut other = coded(i + 1);
+            other["id"] = json!(format!("o{i:02}"));
+            server.put(&format!("/Observation/o{i:02}"), &other).expect(200);
+        }
+        for i in 0..8_usize {
+            let mut patient = json!({"resourceType": "Patient", "id": format!("p{i}")});
+            if !i.is_multiple_of(3) {
+                patient["deceasedBoolean"] = json!(i % 3 == 1);
+            }
+            server.put(&format!("/Patient/p{i}"), &patient).expect(201);
+        }
+    }
+    let mut wrong = Vec::new();
+    let mut cases = 0;
+    for search in [
+        "Observation?_sort=status",
+        "Observation?_sort=-status",
+        "Observation?_sort=status,-date",
+        "Observation?_sort=-status,date,_id",
+        "Observation?_sort=code",
+        "Observation?_sort=-code",
+        "Observation?_sort=code,status",
+        "Observation?_sort=category,-code,date",
+        "Observation?_sort=-category",
+        "Observation?_sort=combo-code,-_lastUpdated",
+        "Observation?_sort=-code,-_id&status=final",
+        "Observation?_sort=category&date=ge2024-05",
+        "Observation?_sort=code&patient=Patient/p1",
+        "Observation?_sort=_tag,-_id",
+        "Patient?_sort=deceased",
+        "Patient?_sort=-deceased,-_id",
+    ] {
+        for count in [1, 4, 100] {
+            cases += 1;
+            let ids = |server: &Server| ids_of(&server.pages(&format!("/{search}&_count={count}")));
+            let (found, expected) = (ids(&few), ids(&many));
+            if found != expected || found.len() < 7 {
+                wrong.push(format!("{search} by {count}: {found:?}, expected {expected:?}"));
+            }
+        }
+    }
+    none_wrong(&wrong, cases);
 }
 
 #[test]

@@ -684,6 +684,7 @@ pub fn check(themes: &[Theme]) {
     let mut client = Client {
         connection: Connection::open(world.server.address),
         store: &world.store,
+        few_are_sorted: false,
     };
     let mut wrong = Vec::new();
     for theme in themes {

@@ -12,6 +12,7 @@ use crate::near::near_holds;
 use crate::terminology::Codes;
 use crate::terminology::is_code_of;
 use crate::values::Typed;
+use crate::values::canonical;
 use crate::values::fold;
 use crate::values::is_date;
 use crate::values::is_number;
@@ -582,7 +583,9 @@ impl Store {
             Typed::Date(span) => vec![SortValue::Date(span.low)],
             Typed::Quantity(interval, _) => vec![SortValue::Number(interval.low)],
             Typed::Plain { code, .. } => vec![SortValue::Text(code)],
-            Typed::Coded { system, code: Some(code) } => vec![SortValue::Text(format!("{code}\0{}", system.unwrap_or_default()))],
+            Typed::Coded { system, code: Some(code) } => {
+                vec![SortValue::Text(format!("{code}\0{}", canonical(system.unwrap_or_default())))]
+            }
             // `#id` says nothing outside of the resource.
             Typed::Canonical(uri) if uri.starts_with('#') => Vec::new(),
             Typed::Uri(uri) | Typed::Canonical(uri) => text(Some(uri)),

@@ -134,6 +134,7 @@ pub const FEATURES: &[(&str, State, usize)] = &[
     ("_containedType=contained", On, 150),
     ("chain to what is contained", On, 150),
     ("_sort by a token", On, 100),
+    ("_sort of many by codes", On, 30),
     ("_sort by a reference", On, 50),
     ("_sort by a uri", On, 10),
     ("_sort by near", On, 15),

@@ -349,6 +349,27 @@ fn unprefixed() -> Theme {
     }
 }
 
+/// The server sorted a code by its system as it is written, and by one of its spellings where it read codes in their order.
+fn one_system() -> Theme {
+    let coded = |id, system: &str| {
+        with(
+            "Condition",
+            id,
+            json!({"subject": {"display": "x"}, "bodySite": [{"coding": [{"system": system, "code": "x"}]}]}),
+        )
+    };
+    Theme {
+        name: "each spelling of a system has the same place in an order",
+        anchor: "#sort",
+        resources: vec![
+            coded("loinc", "http://loinc.org"),
+            coded("snomed", "http://snomed.info/sct"),
+            coded("loinc-oid", "urn:oid:2.16.840.1.113883.6.1"),
+        ],
+        cases: &[("Condition?_sort=body-site", &["loinc", "loinc-oid", "snomed"], &[])],
+    }
+}
+
 /// The server left out what has the code when the other part of the composite named a system alone.
 fn system_alone() -> Theme {
     let group = |id: &str, value: Value| {
@@ -463,6 +484,7 @@ fn what_random_searches_found_stays_right() {
         cased(),
         unprefixed(),
         system_alone(),
+        one_system(),
         contained(),
     ]);
 }

@@ -108,8 +108,12 @@ fn sort(rng: &mut StdRng, types: &[&str], features: &mut Features) -> String {
     let (read, ordered): (Vec<_>, Vec<_>) = all.into_iter().partition(|p| !is_ordered(p));
     let count = rng.random_range(1..=3);
     let mut keys = Vec::new();
-    for _ in 0..count {
-        let by_read = if rng.random_bool(0.2) { read.choose(rng) } else { None };
+    for place in 0..count {
+        let by_read = if rng.random_bool(if place == 0 { 0.35 } else { 0.2 }) {
+            read.choose(rng)
+        } else {
+            None
+        };
         let key = by_read.or_else(|| ordered.choose(rng)).expect("_id and _lastUpdated at least");
         keys.push(format!("{}{}", pick(rng, &["", "-"]), key.code));
         features.push(match key.kind {

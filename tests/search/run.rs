@@ -106,19 +106,30 @@ pub struct World {
     pub store: Store,
     /// What could be seen at instants that are over.
     past: Vec<(String, Store)>,
+    /// The server reads few matches to sort them.
+    few_are_sorted: bool,
 }
+
+/// Matches that are read to be sorted where they are to be few: more have an order by codes alone.
+const FEW_SORTED: usize = 2;
 
 impl World {
     pub fn new() -> World {
+        World::sorting(false)
+    }
+
+    fn sorting(few_are_sorted: bool) -> World {
         let dir = DataDir::new();
         // What others refer to is deleted too: searches must bear references to what is not there.
         // References by the server's own address are known from its settings.
         let address = format!("127.0.0.1:{}", free_port());
+        let rows_max = if few_are_sorted { FEW_SORTED } else { 2_000 }.to_string();
         let settings = [
             ("EDS_INTEGRITY_ON_DELETE", "allow"),
             ("EDS_BASE_URL", &format!("http://{address}")),
             ("EDS_SEARCH_FULL_TEXT", "content"),
             ("EDS_SEARCH_AS_OF_AGE_MIN_MS", "1"),
+            ("EDS_SEARCH_SORT_ROWS_MAX", &rows_max),
         ];
         let server = Server::start_at(&dir, &address, &settings);
         let store = Store::new(server.base());
@@ -127,6 +138,7 @@ impl World {
             _dir: dir,
             store,
             past: Vec::new(),
+            few_are_sorted,
         }
     }
 
@@ -198,7 +210,7 @@ impl World {
 }
 
 fn on_population(plan: &Plan, population: usize) -> Report {
-    let mut world = World::new();
+    let mut world = World::sorting(population % 4 > 1);
     let mut writes = rng(plan, [population, 0, 0]);
     let draw = Draw::new(&mut writes, &world.store.base);
     let resources: Vec<Value> = draw.keys.iter().map(|(name, id)| draw.resource(&mut writes, name, id)).collect();
@@ -252,6 +264,7 @@ fn searches_of(world: &World, mut rng: StdRng, searches: usize) -> Report {
     let mut client = Client {
         connection: Connection::open(world.server.address),
         store: &world.store,
+        few_are_sorted: world.few_are_sorted,
     };
     let generator = Generator::new(&world.store);
     // The state of now is one of them.
@@ -273,12 +286,18 @@ fn searches_of(world: &World, mut rng: StdRng, searches: usize) -> Report {
         } else if is_past && is_supported {
             continue;
         }
+        if client.few_are_sorted && is_supported && client.is_refused_for_its_order(&query) {
+            continue;
+        }
         let found = match is_supported {
             true => client.compare(&query),
             false => client.refusal(&query).map(|()| 0),
         };
         report.searches += 1;
         let count = *found.as_ref().unwrap_or(&1);
+        if client.few_are_sorted && features.contains(&"_sort by a token") && count > FEW_SORTED {
+            features.push("_sort of many by codes");
+        }
         report.without_result += usize::from(count == 0 && is_supported);
         report.counts.add(&features, count > 0);
         if let Err(difference) = found {
@@ -296,6 +315,7 @@ fn searches_of(world: &World, mut rng: StdRng, searches: usize) -> Report {
 pub struct Client<'s> {
     pub connection: Connection,
     pub store: &'s Store,
+    pub few_are_sorted: bool,
 }
 
 impl Client<'_> {
@@ -308,6 +328,16 @@ impl Client<'_> {
             format!("/{}", query.path)
         };
         self.connection.get(&format!("/fhir{path}?{}", encoded.finish()))
+    }
+
+    /// More are to be put in an order that no index has than are read for it, and they have none by codes. That what has one is not refused is told by the
+    /// number of searches with it.
+    fn is_refused_for_its_order(&mut self, query: &Query) -> bool {
+        if !query.pairs.iter().any(|(name, _)| name == "_sort") || self.store.matches(query).len() <= FEW_SORTED {
+            return false;
+        }
+        let answer = self.ask(query);
+        answer.status == 400 && String::from_utf8_lossy(&answer.body).contains("search.sort_rows_max")
     }
 
     /// The server says that it does not have what is asked for.

@@ -2,6 +2,7 @@
 //! Spec: <https://hl7.org/fhir/R4/http.html#search>, <https://hl7.org/fhir/R4/compartmentdefinition.html>.
 
 pub mod bundle;
+pub mod by_value;
 pub mod compartment;
 pub mod include;
 pub mod lookup;

@@ -1,12 +1,14 @@
 //! `_sort` by what the index has no order of: tokens, references, URIs, how well a text fits (`_score`), how far a place is (`near`). All matches are
-//! read and sorted, so they must not be too many. Spec: <https://hl7.org/fhir/R4/search.html#sort>; `near` is HAPI's.
+//! read and sorted, so they must not be too many; more of them only have an order by codes (`by_value`). Spec: <https://hl7.org/fhir/R4/search.html#sort>; `near` is HAPI's.
 
 use crate::fhir::json::Document;
 use crate::interaction::Service;
+use crate::interaction::search::by_value;
 use crate::interaction::search::page::Begin;
 use crate::interaction::search::page::Page;
 use crate::outcome::Outcome;
 use crate::search::condition::Condition;
+use crate::search::cursor::Place;
 use crate::search::density::Plan;
 use crate::search::index::index;
 use crate::search::index::order::order_value;
@@ -33,31 +35,40 @@ pub fn is_needed(query: &Query) -> bool {
 pub async fn matches(service: &Service, queries: &[Query], path: &str) -> Result<Page, Outcome> {
     let query = &queries[0];
     let begin = Begin::open(service, query, path)?;
+    if let [query] = queries {
+        let found = by_value::rows(service, query, begin.place(), query.count + 1).await?;
+        return Ok(begin.page_of(query.count, found));
+    }
     let max = service.limits.sort_rows_max;
     let mut found = Vec::new();
     for query in queries {
-        let room = max - found.len();
-        found.extend(gather(service, query, room).await?);
+        let rows = gather(service, query, max - found.len()).await?;
+        found.extend(rows.ok_or_else(|| too_many(max))?);
     }
-    found.sort_by(|a, b| compare(&query.sort, (&a.keys, a.row.rid), (&b.keys, b.row.rid)));
-    if let Some(place) = begin.place() {
-        let shown = found.partition_point(|f| compare(&query.sort, (&f.keys, f.row.rid), (&place.keys, place.rid)) != Ordering::Greater);
-        found.drain(..shown);
-    }
+    sort(query, &mut found, begin.place());
     Ok(begin.page_of(query.count, found))
 }
 
-fn too_many(max: usize) -> Outcome {
+/// Puts matches in the order of their keys, and takes away those up to a place.
+pub fn sort(query: &Query, found: &mut Vec<Found>, after: Option<&Place>) {
+    found.sort_by(|a, b| compare(&query.sort, (&a.keys, a.row.rid), (&b.keys, b.row.rid)));
+    if let Some(place) = after {
+        let shown = found.partition_point(|f| compare(&query.sort, (&f.keys, f.row.rid), (&place.keys, place.rid)) != Ordering::Greater);
+        found.drain(..shown);
+    }
+}
+
+pub fn too_many(max: usize) -> Outcome {
     let text = format!(
-        "_sort by a token, a reference, a URI, _score or near reads all matches, at most {max} (search.sort_rows_max): ask for fewer, or sort by a \
-             date, string, number, quantity, _id or _lastUpdated"
+        "_sort by a reference, a URI, an identifier, a contact, _score or near, or by a code after another key or of several types, reads all matches, at \
+         most {max} (search.sort_rows_max): ask for fewer, or sort by a code, a date, string, number, quantity, _id or _lastUpdated"
     );
     Outcome::invalid(text).with_code("too-costly")
 }
 
-/// The matches of a type, with the keys of the whole order. Errors: 400 naming the setting if there are more than there is room for.
-async fn gather(service: &Service, query: &Query, room: usize) -> Result<Vec<Found>, Outcome> {
-    let (max, limit) = (service.limits.sort_rows_max, room + 1);
+/// The matches of a type, with the keys of the whole order; `None` if there are more than there is room for.
+pub async fn gather(service: &Service, query: &Query, room: usize) -> Result<Option<Vec<Found>>, Outcome> {
+    let limit = room + 1;
     let from_index = Query {
         sort: query.sort.iter().filter(|sort| !sort.key.is_read()).cloned().collect(),
         ..query.clone()
@@ -75,14 +86,14 @@ async fn gather(service: &Service, query: &Query, room: usize) -> Result<Vec<Fou
             // Whether there are too many is known without reading and sorting them.
             let rows = read::numbers(&service.store, Plan::Walk, page.sql_for_rows(&query.condition)).await?;
             if rows.len() == limit {
-                return Err(too_many(max));
+                return Ok(None);
             }
             page.sql_to_gather(&Condition::Rows(rows), &Condition::All(Vec::new()), row_columns)
         }
     };
     let mut found = read::page(&service.store, Plan::Gather, sql, from_index.sort.len()).await?;
     if found.len() == limit {
-        return Err(too_many(max));
+        return Ok(None);
     }
     let registry = service.store.registry();
     let of = registry
@@ -114,7 +125,7 @@ async fn gather(service: &Service, query: &Query, room: usize) -> Result<Vec<Fou
         };
         found.keys = query.sort.iter().map(key).collect();
     }
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// Rows without a value come last in both directions, and of equal ones the newest first, as in every other order.

@@ -135,8 +135,7 @@ impl Compiler {
         match condition {
             Condition::All(conditions) => self.all(alias, conditions),
             Condition::Any(conditions) => self.any(alias, conditions),
-            Condition::Not(inner) if matches!(inner.as_ref(), Condition::Missing(..)) => {
-                // The masks that have it are most of them: it is asked of the row.
+            Condition::Not(inner) if is_asked(inner) => {
                 let before = std::mem::replace(&mut self.is_asking, true);
                 self.sql.push("(");
                 self.condition(alias, inner);
@@ -404,6 +403,15 @@ impl Compiler {
         let is_asking_row = std::mem::replace(&mut self.is_asking_row, false);
         self.filter(&alias, condition);
         self.is_asking_row = is_asking_row;
+    }
+}
+
+/// Negated, it is asked of the row: the masks that have a parameter are most of them, and an index does not find what lacks one of many terms.
+fn is_asked(negated: &Condition) -> bool {
+    match negated {
+        Condition::Missing(..) => true,
+        Condition::Terms(terms) => terms.len() > TERMS_OF_SCAN,
+        _ => false,
     }
 }
 

@@ -18,6 +18,8 @@ use crate::search::datatype::Datatype;
 use crate::search::full_text::Texts;
 use crate::search::index::contained::ContainedEntry;
 use crate::search::index::contained::Locals;
+use crate::search::index::order::has_place;
+use crate::search::index::order::is_ordered;
 use crate::search::index::range::Unit;
 use crate::search::index::range::number;
 use crate::search::index::range::period;
@@ -33,7 +35,7 @@ use crate::search::term::type_term;
 use std::borrow::Cow;
 
 /// Raised when terms are made otherwise than before: an index of another version needs `eds reindex`.
-pub const INDEX_VERSION: i32 = 7;
+pub const INDEX_VERSION: i32 = 8;
 
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct IndexEntry {
@@ -68,8 +70,10 @@ pub struct IndexEntry {
 pub struct Word {
     pub term: i64,
     pub key: i32,
-    /// `None`: a coding.
+    /// `None`: a code.
     pub value: Option<String>,
+    /// Of a code, if it has one: by what a resource is sorted that has it ([`order::place`]).
+    pub place: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -221,14 +225,24 @@ impl<'p> Indexer<'p> {
         if self.put(extract, value).is_some() || is_wanted(extract, value) {
             self.entry.present |= extract.bits;
         }
+        if is_ordered(extract) && !has_place(extract, value) {
+            self.tokens.push(term(extract.salt, Token::WithoutPlace));
+        }
     }
 
     /// `exists() and ... != false` of what is not there is false.
     fn put_false_for_absent(&mut self) {
-        for (salt, bits) in &self.parameters.absent_is_false {
-            if self.entry.present & bits == 0 {
-                self.tokens.push(term(*salt, Token::Plain("false")));
-                self.entry.present |= bits;
+        for absent in &self.parameters.absent_is_false {
+            if self.entry.present & absent.bits == 0 {
+                let term = term(absent.salt, Token::Plain("false"));
+                self.tokens.push(term);
+                self.entry.words.push(Word {
+                    term,
+                    key: absent.key,
+                    value: None,
+                    place: order::place("false", None),
+                });
+                self.entry.present |= absent.bits;
             }
         }
     }

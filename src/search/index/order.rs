@@ -4,11 +4,13 @@
 use crate::fhir::definitions::model::SearchParameterKind;
 use crate::fhir::identity::referenced_type;
 use crate::fhir::json::Value;
+use crate::fhir::systems;
 use crate::search::datatype::Datatype;
 use crate::search::index::joint::for_each_at;
 use crate::search::parameters::Extract;
 use crate::search::parameters::Parameter;
 use crate::search::parameters::TypeParameters;
+use std::borrow::Cow;
 
 /// The value that comes first in this direction; `None` if the resource has none.
 pub fn order_value(of: &TypeParameters, parameter: &Parameter, is_descending: bool, resource: Value<'_>) -> Option<String> {
@@ -19,7 +21,7 @@ pub fn order_value(of: &TypeParameters, parameter: &Parameter, is_descending: bo
         }
     });
     // Found as false, it is sorted as false.
-    let absent_is_false = of.absent_is_false.iter().any(|(_, bit)| *bit == 1i64 << parameter.bit);
+    let absent_is_false = of.absent_is_false.iter().any(|absent| absent.bits == 1i64 << parameter.bit);
     if values.is_empty() && absent_is_false {
         values.push(false.to_string());
     }
@@ -29,18 +31,74 @@ pub fn order_value(of: &TypeParameters, parameter: &Parameter, is_descending: bo
     }
 }
 
-fn push_values(extract: &Extract, value: Value<'_>, values: &mut Vec<String>) {
-    let code_and = |value: Value<'_>, code: &str, system: &str| {
-        let (code, system) = (value.get_str(code)?, value.get_str(system).unwrap_or_default());
-        Some(format!("{code}\0{system}"))
+/// Longest place: an entry of a B-tree has room for a third of a page. What is longer has none.
+const PLACE_BYTES_MAX: usize = 2_000;
+
+/// By what a resource is sorted that has this code.
+pub fn place(code: &str, system: Option<&str>) -> Option<String> {
+    let place = match system {
+        // Below all characters that a code may have, and one that the database takes.
+        // A system has one place, however it is written.
+        Some(system) => format!("{code}\u{1}{}", systems::canonical(system)),
+        None => code.to_owned(),
+    };
+    (place.len() <= PLACE_BYTES_MAX).then_some(place)
+}
+
+/// The code of a place.
+pub fn code_of(place: &str) -> &str {
+    place.split('\u{1}').next().unwrap_or(place)
+}
+
+/// What is read here has places in the vocabulary.
+pub fn is_ordered(extract: &Extract) -> bool {
+    let is_code = matches!(
+        extract.datatype,
+        Datatype::Code | Datatype::Boolean | Datatype::PresentAndNotFalse | Datatype::Coding | Datatype::CodeableConcept
+    );
+    is_code && extract.kind == SearchParameterKind::Token
+}
+
+/// Whether a code, or a concept with a code, has a place: most have, and no text is made to tell.
+pub(super) fn has_place(extract: &Extract, value: Value<'_>) -> bool {
+    let has_code = |coding: Value<'_>| {
+        let length = |name: &str| coding.get(name).map_or(0, |text| text.raw().len());
+        match length("code") + length("system") < PLACE_BYTES_MAX {
+            true => coding.get_str("code").is_some(),
+            false => coding_place(coding).is_some(),
+        }
     };
     match extract.datatype {
-        Datatype::Coding => values.extend(code_and(value, "code", "system")),
+        Datatype::Coding => has_code(value),
+        Datatype::CodeableConcept => value.get("coding").into_iter().flat_map(|codings| codings.items()).any(has_code),
+        Datatype::Boolean | Datatype::PresentAndNotFalse => true,
+        _ => value.raw().len() < PLACE_BYTES_MAX || plain_place(value).is_some(),
+    }
+}
+
+fn coding_place(coding: Value<'_>) -> Option<String> {
+    place(&coding.get_str("code")?, coding.get_str("system").as_deref())
+}
+
+fn plain_place(value: Value<'_>) -> Option<String> {
+    place(&value.as_str().or_else(|| value.as_number().map(Cow::Borrowed))?, None)
+}
+
+fn push_values(extract: &Extract, value: Value<'_>, values: &mut Vec<String>) {
+    match extract.datatype {
+        Datatype::Coding => values.extend(coding_place(value)),
         Datatype::CodeableConcept => {
             let codings = value.get("coding").into_iter().flat_map(|codings| codings.items());
-            values.extend(codings.filter_map(|coding| code_and(coding, "code", "system")));
+            values.extend(codings.filter_map(coding_place));
         }
-        Datatype::Identifier => values.extend(code_and(value, "value", "system")),
+        Datatype::Identifier => {
+            let system = value.get_str("system").unwrap_or_default();
+            values.extend(
+                value
+                    .get_str("value")
+                    .map(|text| format!("{text}\u{1}{}", systems::canonical(&system))),
+            );
+        }
         Datatype::ContactPoint => values.extend(value.get_str("value").map(String::from)),
         Datatype::Boolean => values.push(value.raw().to_owned()),
         Datatype::PresentAndNotFalse => values.push((value.as_bool() != Some(false)).to_string()),
@@ -59,6 +117,6 @@ fn push_values(extract: &Extract, value: Value<'_>, values: &mut Vec<String>) {
         }
         // Where others refer to a resource, this refers to what it contains: it says nothing outside.
         Datatype::Uri if extract.kind == SearchParameterKind::Reference && value.as_str().is_some_and(|uri| uri.starts_with('#')) => {}
-        _ => values.extend(value.as_str().map(String::from).or_else(|| value.as_number().map(str::to_owned))),
+        _ => values.extend(plain_place(value)),
     }
 }

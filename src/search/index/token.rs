@@ -11,6 +11,7 @@ use crate::fhir::json::Value;
 use crate::fhir::strings::normalise;
 use crate::search::index::Indexer;
 use crate::search::index::Word;
+use crate::search::index::order::place;
 use crate::search::parameters::Extract;
 use crate::search::term::Token;
 use crate::search::term::further_code;
@@ -58,7 +59,11 @@ impl Indexer<'_> {
 
     /// A plain code or boolean: one term says it all.
     pub(super) fn put_plain(&mut self, extract: &Extract, code: &str) -> Option<()> {
-        self.tokens.push(term(extract.salt, Token::Plain(code)));
+        let plain = term(extract.salt, Token::Plain(code));
+        self.tokens.push(plain);
+        if extract.kind == SearchParameterKind::Token {
+            self.put_place(extract, plain, place(code, None));
+        }
         Some(())
     }
 
@@ -72,8 +77,13 @@ impl Indexer<'_> {
 
     pub(super) fn put_coding(&mut self, extract: &Extract, value: Value<'_>) -> Option<()> {
         let text = self.put_token_text(extract, value.get_str("display").as_deref());
-        if let (Some(system), Some(code)) = (value.get_str("system"), value.get_str("code")) {
-            self.put_word(extract, term(extract.salt, Token::SystemAndCode(&system, &code)), None);
+        match (value.get_str("system"), value.get_str("code")) {
+            (Some(system), Some(code)) => {
+                let whole = term(extract.salt, Token::SystemAndCode(&system, &code));
+                self.put_place(extract, whole, place(&code, Some(&system)));
+            }
+            (None, Some(code)) => self.put_place(extract, term(extract.salt, Token::CodeWithoutSystem(&code)), place(&code, None)),
+            (_, None) => {}
         }
         self.put_system_and(extract, value, "code").or(text)
     }
@@ -107,7 +117,25 @@ impl Indexer<'_> {
 
     fn put_word(&mut self, extract: &Extract, term: i64, value: Option<String>) {
         let key = extract.key;
-        self.entry.words.push(Word { term, key, value });
+        self.entry.words.push(Word {
+            term,
+            key,
+            value,
+            place: None,
+        });
+    }
+
+    /// A code, with its place among those of its path. What is joined has its codes under their own parameters.
+    fn put_place(&mut self, extract: &Extract, term: i64, place: Option<String>) {
+        if !self.is_joining {
+            let key = extract.key;
+            self.entry.words.push(Word {
+                term,
+                key,
+                value: None,
+                place,
+            });
+        }
     }
 
     /// A system with or without its code or value: the system alone can be found too.

@@ -10,6 +10,7 @@ use crate::search::expression;
 use crate::search::expression::Path;
 use crate::search::expression::Step;
 use crate::search::full_text::FullText;
+use crate::search::parameters::Absent;
 use crate::search::parameters::Extract;
 use crate::search::parameters::LEADING_PARAMETER;
 use crate::search::parameters::Parameter;
@@ -95,9 +96,14 @@ pub fn compile_type(definitions: &'static Definitions, name: &str) -> Result<Typ
             }
         }
         if paths.iter().any(|path| path.steps.contains(&Step::PresentAndNotFalse)) {
+            let absent = |(salt, key): (&i64, &i32)| Absent {
+                salt: *salt,
+                key: *key,
+                bits: 1i64 << bit,
+            };
             compiled
                 .absent_is_false
-                .extend(parameter.salts.iter().map(|salt| (*salt, 1i64 << bit)));
+                .extend(parameter.salts.iter().zip(&parameter.keys).map(absent));
         }
         compiled.parameters.push(parameter);
         is_multiple.push(multiple);

@@ -106,6 +106,14 @@ pub struct Walk {
     pub nodes: Vec<WalkNode>,
 }
 
+/// What a parameter that is false of what has nothing gives to the index.
+#[derive(Debug, Clone)]
+pub struct Absent {
+    pub salt: i64,
+    pub key: i32,
+    pub bits: i64,
+}
+
 #[derive(Debug, Clone)]
 pub struct TypeParameters {
     pub name: String,
@@ -115,8 +123,8 @@ pub struct TypeParameters {
     pub walk: Walk,
     /// The key of the path whose date stands in the resource's own row.
     pub primary_date: Option<i32>,
-    /// Salt and bits of the parameters that ask whether something is there and not `false`: they are false of what has nothing.
-    pub absent_is_false: Vec<(i64, i64)>,
+    /// Parameters that ask whether something is there and not `false`: they are false of what has nothing.
+    pub absent_is_false: Vec<Absent>,
     /// Bit of the parameter whose first code leads the tokens of a row (`search::index`); 0 if the type has none.
     pub lead: i64,
     /// What of its text is indexed.
