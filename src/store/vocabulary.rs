@@ -2,10 +2,15 @@
 //! resource that has it, nothing removes one, and a word whose resource was rolled back finds nothing.
 
 use crate::outcome::Outcome;
+use crate::search::density::Plan;
 use crate::search::index::Word;
+use crate::search::sql::Arg;
+use crate::search::sql::Sql;
 use crate::store::Store;
 use crate::store::database_error;
+use crate::store::read;
 use sqlx::PgConnection;
+use sqlx::Row as _;
 use std::collections::HashSet;
 use std::sync::Mutex;
 
@@ -66,9 +71,6 @@ pub async fn learn(vocabulary: &Vocabulary, conn: &mut PgConnection, words: &[Wo
     Ok(terms)
 }
 
-/// Terms of these paths whose text is `$2`, or from `$3` and before `$4`.
-const FIND: &str = "select term from vocabulary where key = any($1) and (value = $2 or value >= $3 and value < $4) limit $5";
-
 /// The terms of the texts that begin so, at most so many. Errors: 400 naming the setting if there are more.
 pub async fn beginning_with(store: &Store, keys: &[i32], start: &str, max: usize) -> Result<Vec<i64>, Outcome> {
     // U+10FFFF is the last character of the order by bytes.
@@ -89,39 +91,40 @@ pub async fn versions(store: &Store, keys: &[i32], canonical: &str, max: usize) 
 
 /// Those of the terms that stand in the vocabulary: no resource has another of a coding.
 pub async fn used(store: &Store, terms: &[i64]) -> Result<Vec<i64>, Outcome> {
-    let mut conn = store.pools.points.lend().await.map_err(database_error)?;
-    let text = "select term from vocabulary where term = any($1)";
-    let used = sqlx::query_scalar(text)
-        .bind(terms)
-        .fetch_all(&mut *conn)
-        .await
-        .map_err(database_error)?;
-    conn.done();
-    Ok(used)
+    let mut sql = Sql::default();
+    sql.push("select term from vocabulary where term = any(")
+        .bind(Arg::Ints(terms.to_vec()))
+        .push(")");
+    read::numbers(store, Plan::Walk, sql).await
 }
 
 /// The codes that these paths ever had, in the order in which resources are sorted that have them, each with its terms: so many at most, and one more
 /// tells that there are others.
 pub async fn in_order(store: &Store, keys: &[i32], max: usize) -> Result<Vec<(String, Vec<i64>)>, Outcome> {
-    let mut conn = store.pools.points.lend().await.map_err(database_error)?;
-    let text =
-        "select place, array_agg(term) from vocabulary where key = any($1) and place is not null group by place order by place limit $2";
-    let query = sqlx::query_as(text).bind(keys).bind(max as i64 + 1);
-    let codes = query.fetch_all(&mut *conn).await.map_err(database_error)?;
+    let mut sql = Sql::default();
+    sql.push("select place, array_agg(term) from vocabulary where key = any(")
+        .bind(Arg::Keys(keys.to_vec()))
+        .push(") and place is not null group by place order by place limit ")
+        .bind(Arg::Int(max as i64 + 1));
+    read::note(store, Plan::Walk, &sql);
+    let mut conn = store.pools.of(Plan::Walk).lend().await.map_err(database_error)?;
+    let rows = read::run(&mut conn, sql).await.map_err(database_error)?;
     conn.done();
-    Ok(codes)
+    let codes = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    codes.collect::<Result<_, sqlx::Error>>().map_err(database_error)
 }
 
+/// Terms of these paths whose text is the one, or lies from one to before another.
 async fn find(store: &Store, keys: &[i32], (whole, from, to): (&str, &str, &str), max: usize) -> Result<Vec<i64>, Outcome> {
-    let mut conn = store.pools.points.lend().await.map_err(database_error)?;
-    let query = sqlx::query_scalar(FIND)
-        .bind(keys)
-        .bind(whole)
-        .bind(from)
-        .bind(to)
-        .bind(max as i64 + 1);
-    let terms: Vec<i64> = query.fetch_all(&mut *conn).await.map_err(database_error)?;
-    conn.done();
+    let text = |text: &str| Arg::Text(text.to_owned());
+    let mut sql = Sql::default();
+    sql.push("select term from vocabulary where key = any(")
+        .bind(Arg::Keys(keys.to_vec()))
+        .push(") and (value = ")
+        .bind(text(whole));
+    sql.push(" or value >= ").bind(text(from)).push(" and value < ").bind(text(to));
+    sql.push(") limit ").bind(Arg::Int(max as i64 + 1));
+    let terms = read::numbers(store, Plan::Walk, sql).await?;
     if terms.len() > max {
         let text = format!("So many texts or URIs begin with this that it is not searched: at most {max} (search.expansion_codes_max)");
         return Err(Outcome::invalid(text).with_code("too-costly"));

@@ -52,7 +52,9 @@ fn statements_and_plans_are_told_without_values() {
     crate::support::database::Session::open(&dir).execute("analyze resource; analyze string_index");
     let server = {
         server.stop();
-        Server::start(&dir, &[("EDS_SEARCH_EXPLAIN_ALLOWED", "true")])
+        // More are sorted by a code than are read to be sorted.
+        let settings = [("EDS_SEARCH_EXPLAIN_ALLOWED", "true"), ("EDS_SEARCH_SORT_ROWS_MAX", "2")];
+        Server::start(&dir, &settings)
     };
     let digits = regex::Regex::new(r"(^|[^\w$.])\d{3,}").unwrap();
     let keys = regex::Regex::new(r"key = (ANY \(')?[{,\d]+").unwrap();
@@ -71,12 +73,14 @@ fn statements_and_plans_are_told_without_values() {
         ("Patient/77123/Observation?_lastUpdated=gt1961-01-01", 1),
         ("Patient?family=zanetti&_asOf=2020-01-01", 1),
         ("Observation?status=final&_sort=-date&_asOf=1961-03-04", 2),
+        ("Observation?code:text=zanet", 2),
         ("Observation?code:in=http://hl7.org/fhir/ValueSet/administrative-gender", 2),
         ("Encounter?location:below=Location/77123", 2),
         ("Encounter?location:above=Location/77123", 2),
         ("Observation?status=final&value-quantity:missing=true", 2),
         ("Patient?_has:Observation:patient:value-quantity=gt77123", 2),
         ("?_lastUpdated=gt1961-01-01", 2),
+        ("Observation?status=final&_sort=code", 3),
     ] {
         let texts = explained(&server, search);
         assert!(texts.len() >= statements, "{search}: {texts:#?}");
@@ -107,6 +111,8 @@ fn statements_and_plans_are_told_without_values() {
     assert!(by_values > 0, "no plan was made for its values: nothing was taken out");
     // What is asked before a plan is chosen stands before the page.
     for (search, first) in [
+        ("Observation?code:text=zanet", "select term from vocabulary"),
+        ("CodeSystem?_profile:below=http://a", "select term from vocabulary"),
         (
             "Observation?code:in=http://hl7.org/fhir/ValueSet/administrative-gender",
             "select r0.rid, r0.",
@@ -133,6 +139,9 @@ fn statements_and_plans_are_told_without_values() {
             texts[texts.len() - 1]
         );
     }
+    let sorted = explained(&server, "Observation?status=final&_sort=code");
+    let is_of_codes = |text: &String| text.starts_with("select place, array_agg(term) from vocabulary");
+    assert!(sorted.iter().any(is_of_codes), "{sorted:#?}");
     // It is no other search: what is wrong with one is told as always, and a page goes on.
     server.get("/Patient?nothing=x&_explain=true").refused(400);
     let first = server.get("/Observation?status=final&_count=2").expect(200).json();
