@@ -165,7 +165,8 @@ pub const HIERARCHIES: [&str; 9] = [
 pub enum SortValue {
     Text(String),
     Date(i64),
-    Number(Option<Decimal>),
+    /// And whether the value begins beyond it.
+    Number(Option<Decimal>, bool),
     Kilometres(f64),
 }
 
@@ -581,7 +582,7 @@ impl Store {
         let values = self.values(resource, parameter).into_iter().flat_map(|value| match value {
             Typed::Strings(strings) => strings.iter().map(|s| SortValue::Text(fold(s))).collect(),
             Typed::Date(span) => vec![SortValue::Date(span.low)],
-            Typed::Quantity(interval, _) => vec![SortValue::Number(interval.low)],
+            Typed::Quantity(interval, _) => vec![SortValue::Number(interval.low, interval.excludes_low)],
             Typed::Plain { code, .. } => vec![SortValue::Text(code)],
             Typed::Coded { system, code: Some(code) } => {
                 vec![SortValue::Text(format!("{code}\0{}", canonical(system.unwrap_or_default())))]

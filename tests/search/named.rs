@@ -403,6 +403,23 @@ fn system_alone() -> Theme {
     }
 }
 
+/// The evaluator put what is more than a number where the number is.
+fn beyond() -> Theme {
+    Theme {
+        name: "what is more than a number comes after it",
+        anchor: "#sort",
+        resources: vec![
+            observation("b-a", json!({"valueQuantity": {"value": 100, "comparator": ">"}})),
+            observation("b-m", json!({"valueQuantity": {"value": 100, "comparator": ">="}})),
+            observation("b-z", json!({"valueQuantity": {"value": 100}})),
+        ],
+        cases: &[
+            ("Observation?_sort=-value-quantity,-_id", &["b-a", "b-m", "b-z"], &[]),
+            ("Observation?_sort=value-quantity,-_id", &["b-a", "b-m", "b-z"], &[]),
+        ],
+    }
+}
+
 /// The server found no identifier of a reference to what is contained by a parameter of one type, sorted by `#id` where that is a canonical, which
 /// says nothing outside of the resource; and the evaluator did not take `#` for the container.
 fn contained() -> Theme {
@@ -485,6 +502,7 @@ fn what_random_searches_found_stays_right() {
         unprefixed(),
         system_alone(),
         one_system(),
+        beyond(),
         contained(),
     ]);
 }
