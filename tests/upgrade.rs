@@ -44,6 +44,8 @@ drop function present_without;
 drop index resource_present;
 drop index resource_type;
 drop statistics resource_block;
+drop index resource_undated;
+drop index resource_id;
 drop index quantity_index_value;
 create index quantity_index_low on quantity_index (key, low);
 drop index resource_owner;

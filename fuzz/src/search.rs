@@ -91,7 +91,9 @@ fn compile(query: &Query) {
         check(&first.sql_to_walk(&query.condition, columns));
         check(&first.sql_to_gather(&query.condition, &query.condition, columns));
         if let (Some(code), Some(true)) = (query.code, query.sort.first().map(|s| s.is_descending)) {
-            check(&first.sql_by_code(code, first.ends_at(), columns));
+            check(&first.sql_by_code(code, first.ends_at(), None, columns));
+            check(&first.sql_by_code(code, first.ends_at(), Some(0), columns));
+            check(&first.sql_for_date_after(code, 1_000));
         }
         let cursor = Place {
             is_without_key: false,

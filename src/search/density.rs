@@ -143,6 +143,18 @@ impl Density {
         }
     }
 
+    /// A condition on terms and on what is missing, in two: both have an index, which together tell which rows satisfy them without a look at one; and what
+    /// is asked of these. `None` if nothing is missing.
+    pub fn masked(&self, condition: &Condition) -> Option<(Condition, Condition)> {
+        let Condition::All(conditions) = condition else { return None };
+        let (indexed, others): (Vec<&Condition>, Vec<&Condition>) = conditions
+            .iter()
+            .partition(|c| matches!(c, Condition::Terms(_) | Condition::Masked(..)));
+        let is_masked = indexed.iter().any(|c| matches!(c, Condition::Masked(..)));
+        let driver = Condition::All(indexed.into_iter().cloned().collect());
+        is_masked.then(|| (driver, Condition::All(others.into_iter().map(|c| self.asked(c)).collect())))
+    }
+
     /// A condition that the planner would be asked about, in two: the one on a quantity that stands in it, and the others.
     pub fn split_quantity(condition: &Condition) -> Option<(&QuantityCondition, Condition)> {
         let Condition::All(conditions) = condition else { return None };

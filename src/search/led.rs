@@ -16,18 +16,19 @@ use std::cmp::Ordering;
 impl PageRead<'_> {
     /// The newest of a code that is too dense to gather. Rows whose first code it is come in order from the index of first codes and dates; those
     /// that have it as a further code, and those that begin before a date and end after it, are few and gathered. The latter come after all that
-    /// begins on the date or later: `ends_at` leaves them out, for a first look.
-    pub fn sql_by_code(&self, code: i64, ends_at: Option<i64>, columns: impl Fn(&str) -> String) -> Sql {
+    /// begins on the date or later: `ends_at` leaves them out, for a first look, and `newer_than` all that
+    /// does not begin after it.
+    pub fn sql_by_code(&self, code: i64, ends_at: Option<i64>, newer_than: Option<i64>, columns: impl Fn(&str) -> String) -> Sql {
         let mut compiler = self.compiler();
-        let bounds = Bounds::of(&self.query.condition);
+        let mut bounds = Bounds::of(&self.query.condition);
+        bounds.from = bounds.from.max(newer_than.map(|at| at.saturating_add(1)));
         let mut keys = self.part_by_code(&mut compiler, "select * from ((", &columns, |sql, alias| {
             push_lead(sql, alias, self.query.number, code);
             sql.push(&format!(" and {alias}.date_low is not null"));
             if let Some(from) = bounds.from {
                 sql.push(&format!(" and {alias}.date_low >= ")).bind(Arg::Int(from));
             }
-            let after = self.after.and_then(|cursor| cursor.keys.first()?.as_deref()?.parse().ok());
-            if let Some(to) = [bounds.to, after].into_iter().flatten().min() {
+            if let Some(to) = self.latest(&bounds) {
                 sql.push(&format!(" and {alias}.date_low <= ")).bind(Arg::Int(to));
             }
             // The limit is text: that few rows are wanted speaks for the order of the index.
@@ -36,8 +37,12 @@ impl PageRead<'_> {
         self.part_by_code(&mut compiler, ") union all (", &columns, |sql, alias| {
             sql.push(&format!(" and {alias}.terms @> "))
                 .bind(Arg::Ints(vec![further_code(code)]));
+            if let Some(at) = newer_than {
+                sql.push(&format!(" and {alias}.date_low > ")).bind(Arg::Int(at));
+            }
         });
-        if let (true, Some(from), None) = (bounds.may_begin_before, bounds.from, ends_at) {
+        let is_first_look = ends_at.or(newer_than).is_some();
+        if let (true, Some(from), false) = (bounds.may_begin_before, bounds.from, is_first_look) {
             let narrowest = from.saturating_sub(WIDE);
             self.part_by_code(&mut compiler, ") union all (", &columns, |sql, alias| {
                 push_lead(sql, alias, self.query.number, code);
@@ -60,6 +65,31 @@ impl PageRead<'_> {
         push_order(&mut compiler.sql, &outer(&keys), "m", self.part);
         self.push_limit(&mut compiler.sql);
         compiler.sql
+    }
+
+    /// The statement for the date of the row that comes so many after the cursor, among those whose first code it is: whoever looks at those that begin
+    /// later looks at no more. Whether they satisfy the condition is not asked.
+    pub fn sql_for_date_after(&self, code: i64, rows: usize) -> Sql {
+        let mut compiler = self.compiler();
+        compiler.sql.push("select m.date_low");
+        let nothing = Condition::All(Vec::new());
+        let narrow = |sql: &mut Sql, alias: &str| {
+            push_lead(sql, alias, self.query.number, code);
+            sql.push(&format!(" and {alias}.date_low is not null"));
+            if let Some(to) = self.latest(&Bounds::of(&self.query.condition)) {
+                sql.push(&format!(" and {alias}.date_low <= ")).bind(Arg::Int(to));
+            }
+            sql.push(&format!(" order by {alias}.date_low desc"));
+        };
+        compiler.fenced("m", &nothing, narrow, &nothing);
+        compiler.sql.push(&format!(" order by m.date_low desc limit 1 offset {rows}"));
+        compiler.sql
+    }
+
+    /// No row of the page begins later.
+    fn latest(&self, bounds: &Bounds) -> Option<i64> {
+        let after = self.after.and_then(|cursor| cursor.keys.first()?.as_deref()?.parse().ok());
+        [bounds.to, after].into_iter().flatten().min()
     }
 
     /// The instant before which only what ends after it is a match, if there is one.

@@ -2,6 +2,7 @@
 //! statistics, so it has a database of its own here, filled and analysed before it starts. docs/adr/0008-plans.md.
 
 use crate::support::database::Session;
+use crate::support::none_wrong;
 use crate::support::server::DataDir;
 use crate::support::server::Server;
 use crate::support::server::ids_of;
@@ -42,6 +43,16 @@ fn observation(i: usize) -> Row {
     }
 }
 
+/// Many, of all times.
+fn lacks_encounter(id: &str) -> bool {
+    id.ends_with('3') || id.ends_with('4')
+}
+
+/// The oldest alone, and some without a date.
+fn lacks_specimen(date: &str) -> bool {
+    date < "2002"
+}
+
 fn stored() -> &'static (Server, Loaded, DataDir) {
     static STORED: OnceLock<(Server, Loaded, DataDir)> = OnceLock::new();
     STORED.get_or_init(|| {
@@ -56,6 +67,12 @@ fn stored() -> &'static (Server, Loaded, DataDir) {
                     Some((start, end)) => resource["effectivePeriod"] = json!({"start": start, "end": end}),
                     None if date.is_empty() => {}
                     None => resource["effectiveDateTime"] = json!(date),
+                }
+                if !lacks_encounter(id) {
+                    resource["encounter"] = json!({"reference": "Encounter/e"});
+                }
+                if !lacks_specimen(date) {
+                    resource["specimen"] = json!({"reference": "Specimen/s"});
                 }
                 entry("PUT", &format!("Observation/{id}"), resource)
             });
@@ -99,6 +116,30 @@ fn expected(loaded: &Loaded, is_descending: bool, holds: impl Fn(&str, &[&str]) 
         by_date.then(j.cmp(i))
     });
     rows.into_iter().map(|(_, (id, ..))| id.clone()).collect()
+}
+
+#[test]
+fn what_a_dense_code_lacks_is_found_be_it_among_the_newest_or_the_oldest() {
+    let (server, loaded, _) = stored();
+    let mut wrong = Vec::new();
+    for (from, asked) in [("", ""), ("2001", "&date=ge2001"), ("2014", "&date=ge2014")] {
+        for (parameter, is_encounter) in [("encounter", true), ("specimen", false)] {
+            let mut wanted = loaded.clone();
+            wanted.retain(|(id, date, _)| if is_encounter { lacks_encounter(id) } else { lacks_specimen(date) });
+            // "greater or equal": also what ends later.
+            wanted.retain(|(_, date, _)| from.is_empty() || date.as_str() >= from || date.split('/').nth(1).is_some_and(|end| end > from));
+            let wanted = expected(&wanted, true, |_, codes| codes.contains(&"dense"));
+            // Few of those that have it as a further code would fill a small page.
+            for (order, count) in [("&_sort=-date", 31), ("&_sort=-date", 4), ("", 31)] {
+                let search = format!("Observation?code=dense&{parameter}:missing=true{asked}{order}&_count={count}");
+                let found = all(server, &search);
+                if found != wanted {
+                    wrong.push(format!("{search}: {} found, {} expected", found.len(), wanted.len()));
+                }
+            }
+        }
+    }
+    none_wrong(&wrong, 18);
 }
 
 #[test]

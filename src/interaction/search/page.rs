@@ -25,6 +25,9 @@ use std::collections::HashMap;
 /// A cursor's row when the next page begins with the first row of a part.
 const FROM_THE_BEGINNING: i64 = i64::MAX;
 
+/// The newest of a code that are looked at for those that lack a parameter: it may be that none does.
+const LOOKED_AT_MAX: usize = 1_000;
+
 const NEWEST: Sort = Sort {
     key: SortKey::PrimaryDate,
     is_descending: true,
@@ -184,22 +187,7 @@ pub async fn read_page(service: &Service, page: &PageRead<'_>) -> Result<Vec<Fou
     let is_newest = page.part == Part::WithDate && query.sort[0].is_descending;
     let code = query.code.filter(|code| is_newest && density.leads(*code, &query.condition));
     let (plan, sql) = match (code, density.gathered(&query.condition)) {
-        (Some(code), _) => {
-            let ends_at = page.ends_at();
-            let found = read::page(
-                &service.store,
-                Plan::Gather,
-                page.sql_by_code(code, ends_at, row_columns),
-                page.sort().len(),
-            )
-            .await?;
-            let begins = |found: &Found| found.keys.first()?.as_deref()?.parse::<i64>().ok();
-            let is_whole = ends_at.is_none_or(|at| found.len() == page.limit && found.last().and_then(begins) >= Some(at));
-            if is_whole {
-                return Ok(found);
-            }
-            (Plan::Gather, page.sql_by_code(code, None, row_columns))
-        }
+        (Some(code), _) => return led_page(service, page, code).await,
         (None, Some((driver, rest))) => (Plan::Gather, page.sql_to_gather(&driver, &rest, row_columns)),
         (None, None) => match quantity_page(service, page).await? {
             Quantities::Found(found) => return Ok(found),
@@ -218,6 +206,31 @@ pub async fn read_page(service: &Service, page: &PageRead<'_>) -> Result<Vec<Fou
         },
     };
     read::page(&service.store, plan, sql, page.sort().len()).await
+}
+
+/// The newest of a code, in order. Where something is missing, it may be that the code never lacks it: then some of the newest are looked at, and if they do
+/// not fill the page both indexes together tell which rows do.
+async fn led_page(service: &Service, page: &PageRead<'_>, code: i64) -> Result<Vec<Found>, Outcome> {
+    let (store, keys) = (&service.store, page.sort().len());
+    let begins = |found: &Found| found.keys.first()?.as_deref()?.parse::<i64>().ok();
+    let ends_at = page.ends_at();
+    let is_whole = |found: &[Found]| found.len() == page.limit && ends_at.is_none_or(|at| found.last().and_then(begins) >= Some(at));
+    if let Some((driver, rest)) = store.density().masked(&page.query.condition) {
+        let date = read::numbers(store, Plan::Gather, page.sql_for_date_after(code, LOOKED_AT_MAX)).await?;
+        if let Some(date) = date.first() {
+            let sql = page.sql_by_code(code, ends_at, Some(*date), row_columns);
+            let found = read::page(store, Plan::Gather, sql, keys).await?;
+            if is_whole(&found) {
+                return Ok(found);
+            }
+            return read::page(store, Plan::Walk, page.sql_to_gather(&driver, &rest, row_columns), keys).await;
+        }
+    }
+    let found = read::page(store, Plan::Gather, page.sql_by_code(code, ends_at, None, row_columns), keys).await?;
+    if ends_at.is_none() || is_whole(&found) {
+        return Ok(found);
+    }
+    read::page(store, Plan::Gather, page.sql_by_code(code, None, None, row_columns), keys).await
 }
 
 /// How a page of a search by quantity is read.

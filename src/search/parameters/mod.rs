@@ -258,6 +258,21 @@ mod tests {
     use crate::fhir::definitions::definitions;
 
     #[test]
+    fn the_index_of_what_has_no_date_has_the_types_that_have_one() {
+        let registry = Registry::load(definitions()).expect("loads");
+        let mut numbers: Vec<i16> = registry
+            .types()
+            .filter(|of| of.primary_date.is_some())
+            .map(|of| of.number)
+            .collect();
+        numbers.sort_unstable();
+        let numbers: Vec<String> = numbers.iter().map(i16::to_string).collect();
+        let migration = include_str!("../../../migrations/0022_pages.sql");
+        let listed = format!("type in ({})", numbers.join(", "));
+        assert!(migration.contains(&listed), "{listed}");
+    }
+
+    #[test]
     fn the_index_of_first_codes_has_the_types_with_a_leading_parameter() {
         let registry = Registry::load(definitions()).expect("loads");
         let mut numbers: Vec<i16> = registry.types.values().filter(|t| t.lead != 0).map(|t| t.number).collect();
