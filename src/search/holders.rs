@@ -7,6 +7,7 @@
 //! Spec: <https://hl7.org/fhir/R4/search.html#has>.
 
 use crate::search::compile::Compiler;
+use crate::search::compile::source::Reads;
 use crate::search::compile::source::hash_is;
 use crate::search::condition::Condition;
 use crate::search::led::push_lead;
@@ -85,17 +86,25 @@ impl PageRead<'_> {
         let mut compiler = self.compiler();
         let salt = holders.salt;
         let after = self.after.and_then(|cursor| cursor.keys.first()?.as_deref()?.parse().ok());
-        compiler.sql.push("with recursive s (term) as ((select n.terms[1]");
-        push_next(&mut compiler, holders, inner, |sql| {
+        let begin = |sql: &mut Sql| {
             sql.bind(Arg::Int(after.unwrap_or(i64::MIN)));
-        });
-        compiler.sql.push(") union all select (select n.terms[1]");
-        push_next(&mut compiler, holders, inner, |sql| {
-            sql.push("s.term");
-        });
+        };
+        match self.query.reads() {
+            Reads::Now => push_walk(&mut compiler, "s", begin, |compiler, beyond| {
+                push_next(compiler, holders, inner, beyond)
+            }),
+            reads => {
+                push_walk(&mut compiler, "c", begin, |compiler, beyond| {
+                    compiler.read_from(Reads::Now);
+                    push_next_of_any_time(compiler, holders, beyond);
+                    compiler.read_from(reads);
+                });
+                push_held(&mut compiler, holders, inner);
+            }
+        }
         compiler
             .sql
-            .push(") from s where s.term is not null), f (hash) as materialized (select distinct unnest(n.terms[1:n.reference_terms]) # ")
+            .push(", f (hash) as materialized (select distinct unnest(n.terms[1:n.reference_terms]) # ")
             .push(&salt.to_string());
         let is_further = Condition::Terms(vec![further_code(holders.code)]);
         compiler.fenced("n", &is_further, |_, _| {}, inner);
@@ -133,14 +142,58 @@ impl PageRead<'_> {
     }
 }
 
-/// ` from ... limit 1`, as `n`: the first in order of those whose first code it is, beyond what `beyond` writes.
-fn push_next(compiler: &mut Compiler, holders: &Holders, inner: &Condition, beyond: impl Fn(&mut Sql)) {
+/// Writes what comes before the term that is looked for.
+type Beyond<'b> = &'b dyn Fn(&mut Sql);
+
+/// `with recursive name (term) as (...)`: one term after the other, each found by `next` beyond the last; the first beyond what `begin` writes. The last is null.
+fn push_walk(compiler: &mut Compiler, name: &str, begin: impl Fn(&mut Sql), next: impl Fn(&mut Compiler, Beyond<'_>)) {
+    compiler.sql.push(&format!("with recursive {name} (term) as ((select "));
+    next(compiler, &begin);
+    compiler.sql.push(") union all select ");
+    next(compiler, &|sql: &mut Sql| {
+        sql.push(&format!("{name}.term"));
+    });
+    compiler.sql.push(&format!(" from {name} where {name}.term is not null)"));
+}
+
+/// The first in order of the terms of those whose first code it is.
+fn push_next(compiler: &mut Compiler, holders: &Holders, inner: &Condition, beyond: Beyond<'_>) {
+    compiler.sql.push("(select n.terms[1]");
     let narrow = |sql: &mut Sql, alias: &str| {
-        push_lead(sql, alias, holders.number, holders.code);
-        sql.push(&format!(" and {alias}.reference_terms > 0 and {alias}.terms[1] > "));
-        beyond(sql);
+        push_holding(sql, alias, holders, ">", beyond);
         sql.push(&format!(" order by {alias}.terms[1]"));
     };
     compiler.fenced("n", &Condition::All(Vec::new()), narrow, inner);
-    compiler.sql.push(" limit 1");
+    compiler.sql.push(" limit 1)");
+}
+
+/// The same of what is there and what has been superseded, whether it held at the instant or not: where all that is there is newer than the instant, the first
+/// that held is found behind all of it.
+fn push_next_of_any_time(compiler: &mut Compiler, holders: &Holders, beyond: Beyond<'_>) {
+    compiler.sql.push("least(");
+    push_next(compiler, holders, &Condition::All(Vec::new()), beyond);
+    compiler.sql.push(", (select h.terms[1] from history h where true");
+    push_holding(&mut compiler.sql, "h", holders, ">", beyond);
+    compiler.sql.push(" order by h.terms[1] limit 1))");
+}
+
+/// `, s (term) as (...)`: those of `c` that somebody is held by as of the instant.
+fn push_held(compiler: &mut Compiler, holders: &Holders, inner: &Condition) {
+    compiler
+        .sql
+        .push(", s (term) as (select c.term from c where c.term is not null and exists (select");
+    let narrow = |sql: &mut Sql, alias: &str| {
+        push_holding(sql, alias, holders, "=", &|sql: &mut Sql| {
+            sql.push("c.term");
+        });
+    };
+    compiler.fenced("n", &Condition::All(Vec::new()), narrow, inner);
+    compiler.sql.push("))");
+}
+
+/// Rows whose first code it is, and whose reference to a patient compares so with what `term` writes.
+fn push_holding(sql: &mut Sql, alias: &str, holders: &Holders, operator: &str, term: Beyond<'_>) {
+    push_lead(sql, alias, holders.number, holders.code);
+    sql.push(&format!(" and {alias}.reference_terms > 0 and {alias}.terms[1] {operator} "));
+    term(sql);
 }

@@ -18,6 +18,7 @@ use crate::store::Store;
 use crate::store::database_error;
 use crate::store::read::note;
 use crate::store::read::run;
+use crate::store::unit::Change;
 use sqlx::FromRow as _;
 use sqlx::Row as _;
 use std::sync::Arc;
@@ -32,6 +33,9 @@ const BLOCKS_MAX: usize = 200;
 const CHANGES_MAX: i64 = 5_000;
 /// Blocks of all kept counts together, 8 bytes each.
 const KEPT_BLOCKS_MAX: usize = 2_000_000;
+/// Changes that hide a resource, and that show it again.
+const HIDDEN: i16 = Change::Withdraw as i16;
+const SHOWN: i16 = Change::Restore as i16;
 /// Kept counts, however small.
 const KEPT_MAX: usize = 1_000;
 
@@ -76,38 +80,74 @@ impl Counts {
 
 /// How many resources satisfy the condition, which may have the term of this type.
 pub async fn count(store: &Store, policy: Policy, reads: Reads, number: i16, condition: &Condition) -> Result<i64, Outcome> {
-    if let Some((driver, rest)) = store.density().gathered(condition) {
-        let mut compiler = Compiler::new(policy, reads);
-        compiler.sql.push("select count(*)");
-        compiler.fenced("m", &driver, |_, _| {}, &rest);
-        return one(store, Plan::Gather, compiler.sql).await?.try_get(0).map_err(database_error);
-    }
-    if reads != Reads::Now {
-        let mut compiler = Compiler::new(policy, reads);
-        compiler.sql.push("select count(*)");
-        compiler.count_all();
-        compiler.resource(&store.density().counted(condition));
-        return one(store, Plan::Walk, compiler.sql).await?.try_get(0).map_err(database_error);
-    }
-    let untyped = condition.without_type(number);
-    let counting = Counting {
-        store,
-        policy,
-        number: untyped.is_some().then_some(number),
-        condition: untyped.as_ref().unwrap_or(condition),
-    };
-    let key = xxh3_128(format!("{policy:?} {number} {condition:?}").as_bytes());
-    let fresh = match store.counts.get(key) {
-        Some(kept) => counting.again(kept).await?,
-        None => None,
-    };
-    let kept = match fresh {
-        Some(fresh) => fresh,
-        None => counting.all().await?,
+    let key = xxh3_128(format!("{policy:?} {reads:?} {number} {condition:?}").as_bytes());
+    let is_gathered = store.density().gathered(condition).is_some();
+    let kept = match reads {
+        Reads::AsOf(_) => as_of(store, policy, reads, condition, store.counts.get(key)).await?,
+        Reads::Now if !is_gathered => {
+            let untyped = condition.without_type(number);
+            let counting = Counting {
+                store,
+                policy,
+                number: untyped.is_some().then_some(number),
+                condition: untyped.as_ref().unwrap_or(condition),
+            };
+            counting.now(store.counts.get(key)).await?
+        }
+        _ => {
+            let (plan, sql) = sql_of_all(store, policy, reads, condition, "");
+            return one(store, plan, sql).await?.try_get("total").map_err(database_error);
+        }
     };
     let total = kept.total;
     store.counts.keep(key, kept);
     Ok(total)
+}
+
+/// What was as of an instant stays so: only what is hidden or shown since, or erased, changes how many there were.
+async fn as_of(store: &Store, policy: Policy, reads: Reads, condition: &Condition, kept: Option<Kept>) -> Result<Kept, Outcome> {
+    if let Some(kept) = kept {
+        let moved = format!("coalesce(array_agg(type) filter (where operation in ({HIDDEN}, {SHOWN})), '{{}}')");
+        let mut sql = Sql::default();
+        sql.push(&format!(
+            "select {STANDS}{moved} as types, count(*) as changes from (select type, operation from change where seq >= "
+        ));
+        sql.bind(Arg::Int(kept.low))
+            .push(" order by seq limit ")
+            .bind(Arg::Int(CHANGES_MAX + 1));
+        sql.push(") c");
+        let changed = one(store, Plan::Gather, sql).await?;
+        let Changed { stands, changes } = Changed::from_row(&changed).map_err(database_error)?;
+        if kept.is_before(&stands) && stands.types.is_empty() && changes <= CHANGES_MAX {
+            return Ok(Kept { low: stands.low, ..kept });
+        }
+    }
+    let (plan, sql) = sql_of_all(store, policy, reads, condition, STANDS);
+    let row = one(store, plan, sql).await?;
+    let read = |name| row.try_get(name).map_err(database_error);
+    Ok(Kept {
+        low: read("low")?,
+        generation: read("generation")?,
+        blocks: Arc::default(),
+        total: read("total")?,
+    })
+}
+
+/// The statement that counts all that match, beside what else it selects.
+fn sql_of_all(store: &Store, policy: Policy, reads: Reads, condition: &Condition, beside: &str) -> (Plan, Sql) {
+    let mut compiler = Compiler::new(policy, reads);
+    compiler.sql.push(&format!("select {beside}count(*) as total"));
+    match store.density().gathered(condition) {
+        Some((driver, rest)) => {
+            compiler.fenced("m", &driver, |_, _| {}, &rest);
+            (Plan::Gather, compiler.sql)
+        }
+        None => {
+            compiler.count_all();
+            compiler.resource(&store.density().counted(condition));
+            (Plan::Walk, compiler.sql)
+        }
+    }
 }
 
 /// The answer of a statement that has one.
@@ -157,6 +197,11 @@ impl Counted {
 }
 
 impl Kept {
+    /// The feed has gone on, and the index is the same.
+    fn is_before(&self, stands: &Stands) -> bool {
+        stands.low >= self.low && stands.generation == self.generation
+    }
+
     fn of(stands: &Stands, blocks: Vec<(u32, u32)>) -> Kept {
         Kept {
             low: stands.low,
@@ -185,6 +230,17 @@ struct Counting<'a> {
 }
 
 impl Counting<'_> {
+    async fn now(&self, kept: Option<Kept>) -> Result<Kept, Outcome> {
+        let fresh = match kept {
+            Some(kept) => self.again(kept).await?,
+            None => None,
+        };
+        match fresh {
+            Some(fresh) => Ok(fresh),
+            None => self.all().await,
+        }
+    }
+
     /// Counts everything, by blocks.
     async fn all(&self) -> Result<Kept, Outcome> {
         let mut compiler = Compiler::new(self.policy, Reads::Now);
@@ -207,11 +263,7 @@ impl Counting<'_> {
             return Ok(None);
         };
         // What is linked decides over any row.
-        let still = |stands: &Stands| {
-            stands.low >= kept.low
-                && stands.generation == kept.generation
-                && !stands.types.iter().any(|number| linked.contains(&type_term(*number)))
-        };
+        let still = |stands: &Stands| kept.is_before(stands) && !stands.types.iter().any(|number| linked.contains(&type_term(*number)));
         let changed = self.changed(kept.low).await?;
         let of_type = changed
             .stands

@@ -8,6 +8,7 @@
 use crate::outcome::Outcome;
 use crate::store::Store;
 use crate::store::database_error;
+use crate::store::search_parameter;
 use sqlx::Connection;
 use sqlx::PgConnection;
 
@@ -118,6 +119,10 @@ async fn run(conn: &mut PgConnection, wanted: Wanted) -> Result<i64, sqlx::Error
             .execute(&mut *tx)
             .await?;
         count += seen + free.len() as i64;
+    }
+    if count > 0 {
+        // How many there were as of an instant is counted anew.
+        search_parameter::raise(&mut tx).await?;
     }
     tx.commit().await?;
     Ok(count)

@@ -137,7 +137,7 @@ fn type_of(name: &str) -> &'static str {
 }
 
 /// Now, as `_asOf` takes it: what is written before is older, and what is written after is younger.
-fn instant() -> String {
+pub fn instant() -> String {
     std::thread::sleep(Duration::from_millis(2));
     let now = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
     std::thread::sleep(Duration::from_millis(2));

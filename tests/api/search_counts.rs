@@ -1,5 +1,6 @@
 //! Exact counts: what is counted is kept and counted on (docs/adr/0008-plans.md), and is right after every kind of change, whoever makes it.
 
+use crate::as_of::instant;
 use crate::ministry::referto;
 use crate::oscuramento::rule;
 use crate::support::database;
@@ -227,6 +228,55 @@ fn a_change_that_commits_late_is_counted_when_it_has() {
     assert_eq!(server.count(search), right);
     late.execute("commit");
     assert_eq!(server.count(search), right - 1);
+}
+
+#[test]
+fn what_was_as_of_an_instant_is_counted_once_until_something_is_hidden_or_shown_or_erased() {
+    let dir = DataDir::new();
+    let settings = [
+        EXPLAINED[0],
+        ("EDS_SEARCH_AS_OF_AGE_MIN_MS", "1"),
+        ("EDS_OPERATION_EXPUNGE", "true"),
+    ];
+    let server = Server::start(&dir, &settings);
+    let put = |i: usize| entry("PUT", &format!("Observation/o{i}"), observation(i));
+    server.bundle("transaction", (0..30).map(put).collect()).expect(200);
+    server.post("", &referto("counted")).expect(200);
+    let at = instant();
+    // Few are counted from an index, the others by looking at all.
+    for search in [
+        "Observation?code=c",
+        "Observation?status:not=final",
+        "Observation?patient.gender:not=male",
+    ] {
+        let search = format!("{search}&_asOf={at}");
+        let check = |after: &str| {
+            let found = ids_of(&server.pages(&format!("/{search}"))).len();
+            assert_eq!(
+                [server.count(&search), server.count(&search)],
+                [found as u64; 2],
+                "{search} after {after}"
+            );
+            found
+        };
+        let first = check("nothing");
+        server.put("/Observation/o3", &observation(4).tap("id", "o3")).expect(200);
+        server.delete("/Observation/o4").expect(204);
+        assert_eq!(check("writes"), first);
+        let kept = asked(&server, &search);
+        assert!(kept.contains("from change where seq") && !kept.contains("as total"), "{kept}");
+        rule(&server, "counted", "P99");
+        check("oscuramento");
+        rule(&server, "counted", "P00");
+        assert_eq!(check("what was hidden is shown"), first);
+        server.put("/Observation/o3", &observation(3)).expect(200);
+        server.put("/Observation/o4", &observation(4)).expect(201);
+    }
+    let search = format!("Observation?code=c&_asOf={at}");
+    assert_eq!(server.count(&search), 30);
+    let erased = json!({"resourceType": "Parameters", "parameter": [{"name": "expungePreviousVersions", "valueBoolean": true}]});
+    server.post("/Observation/$expunge", &erased).expect(200);
+    assert_eq!(server.count(&search), 28, "what o3 and o4 were is erased");
 }
 
 /// What is kept from then on holds all that was changed before.

@@ -471,8 +471,8 @@ impl Client<'_> {
     }
 
     /// The disagreement, by the smallest search that shows one, with the resources on which the two differ.
-    fn told(&mut self, query: &Query, difference: &str) -> String {
-        let (mut query, mut difference) = (query.clone(), difference.to_owned());
+    fn told(&mut self, whole: &Query, difference: &str) -> String {
+        let (mut query, mut difference) = (whole.clone(), difference.to_owned());
         while let Some((smaller, its)) = self.smaller(&query) {
             (query, difference) = (smaller, its);
         }
@@ -487,7 +487,12 @@ impl Client<'_> {
                 difference.split([' ', '[', ']', '\n']).any(|word| word == slash) || difference.contains(&quoted)
             });
         let shown: Vec<String> = mentioned.take(4).map(|(_, resource)| resource.to_string()).collect();
-        format!("{}\n    {difference}\n    {}", query.text(), shown.join("\n    "))
+        format!(
+            "{}\n    {difference}\n    {}\n    at first: {}",
+            query.text(),
+            shown.join("\n    "),
+            whole.text()
+        )
     }
 
     /// The search without one of its parts, if the two disagree on that too.
@@ -511,6 +516,10 @@ impl Client<'_> {
         }
         candidates.into_iter().find_map(|smaller| {
             let difference = self.compare(&smaller).err()?;
+            // With fewer conditions it may find too many for its order, which is no disagreement.
+            if self.few_are_sorted && self.is_refused_for_its_order(&smaller) {
+                return None;
+            }
             Some((smaller, difference))
         })
     }
