@@ -289,10 +289,11 @@ fn every_alias_of_a_resource_in_compiled_sql_is_opened_with_a_policy() {
         .filter(|(path, _)| path.starts_with("src/search/"))
         .collect();
     assert!(named.iter().all(|(path, _)| path == "src/search/compile/source.rs"), "{named:#?}");
-    // As they are; both tables, as of an instant; what is contained; and the rows of a hash, which are looked for in either.
-    assert_eq!(named.len(), 5, "{named:#?}");
+    // As they are; both tables, as of an instant; superseded versions alone; what is contained; and the rows of a hash, which are looked for in either.
+    assert_eq!(named.len(), 6, "{named:#?}");
     for (pattern, lines) in [
         (r"\b(NOW|VERSIONS|CONTAINED)\b", 6),
+        (r"\bSUPERSEDED\b|\.predicate_of_superseded\(", 3),
         (r"\bpush_source\(", 2),
         (r"\bpush_policy\(", 2),
         (r"\bresource_and\(None|fn filter\(|\.filter\(&alias", 3),

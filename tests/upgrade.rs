@@ -44,6 +44,7 @@ drop function present_without;
 drop index resource_present;
 drop index resource_type;
 drop statistics resource_block;
+drop table past;
 drop index resource_undated;
 drop index resource_id;
 drop index quantity_index_value;

@@ -50,6 +50,13 @@ impl Policy {
         }
     }
 
+    /// The same for an alias of superseded versions alone.
+    pub fn predicate_of_superseded(self, alias: &str) -> String {
+        match self {
+            Policy::NotWithdrawn => format!("(select now.state from resource now where now.rid = {alias}.rid) <> 2"),
+        }
+    }
+
     /// The same for one row already read.
     pub fn sees(self, state: State) -> bool {
         match self {

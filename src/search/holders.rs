@@ -172,7 +172,8 @@ fn push_next(compiler: &mut Compiler, holders: &Holders, inner: &Condition, beyo
 fn push_next_of_any_time(compiler: &mut Compiler, holders: &Holders, beyond: Beyond<'_>) {
     compiler.sql.push("least(");
     push_next(compiler, holders, &Condition::All(Vec::new()), beyond);
-    compiler.sql.push(", (select h.terms[1] from history h where true");
+    compiler.sql.push(", (select h.terms[1]");
+    compiler.superseded("h");
     push_holding(&mut compiler.sql, "h", holders, ">", beyond);
     compiler.sql.push(" order by h.terms[1] limit 1))");
 }

@@ -39,32 +39,70 @@ const SHOWN: i16 = Change::Restore as i16;
 /// Kept counts, however small.
 const KEPT_MAX: usize = 1_000;
 
-/// What was counted, and when.
-#[derive(Debug, Clone)]
-struct Kept {
-    /// Every change row with a lower seq is in it.
+/// Where the feed, the index and the past stand, in which database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+struct Mark {
+    /// Every change row with a lower seq can be seen.
     low: i64,
     /// Of the index, which changes without a change row (`search_generation`).
     generation: i64,
+    /// Of what can be seen of the past, which changes so too (migration 0023).
+    past: i64,
+    /// When the database began, in microseconds: another may lack what was committed last.
+    began: i64,
+}
+
+const MARK: &str = "(select low from sequencer) as low, (select generation from search_generation) as generation, \
+                    (select changes from past) as past, (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint as began";
+
+impl Mark {
+    /// The feed has gone on, and the index is the same.
+    fn goes_on_to(self, later: Mark) -> bool {
+        later.low >= self.low && later.generation == self.generation && later.began == self.began
+    }
+}
+
+/// What was counted, and when: at this mark or later.
+#[derive(Debug, Clone)]
+struct Kept {
+    mark: Mark,
     /// Blocks that have matches, in order, with how many.
     blocks: Arc<Vec<(u32, u32)>>,
     total: i64,
 }
 
-/// The kept counts of a server, those that were asked for last at the end.
-#[derive(Debug, Default)]
-pub struct Counts {
-    kept: Mutex<Vec<(u128, Kept)>>,
+impl Kept {
+    fn of(mark: Mark, blocks: Vec<(u32, u32)>) -> Kept {
+        Kept {
+            mark,
+            total: blocks.iter().map(|(_, count)| i64::from(*count)).sum(),
+            blocks: Arc::new(blocks),
+        }
+    }
 }
 
-impl Counts {
+/// The kept counts of a server.
+#[derive(Debug, Default)]
+pub struct Counts {
+    now: KeptCounts,
+    /// As of instants, of which there is no end: they take no place from the others.
+    past: KeptCounts,
+}
+
+/// Those that were asked for last stand at the end.
+#[derive(Debug, Default)]
+struct KeptCounts(Mutex<Vec<(u128, Kept)>>);
+
+impl KeptCounts {
     fn get(&self, key: u128) -> Option<Kept> {
-        let kept = self.kept.lock().expect("not poisoned");
+        let kept = self.0.lock().expect("not poisoned");
         kept.iter().find(|(of, _)| *of == key).map(|(_, kept)| kept.clone())
     }
 
-    fn keep(&self, key: u128, new: Kept) {
-        let mut kept = self.kept.lock().expect("not poisoned");
+    /// Keeps it, as far as there is room, and returns its total.
+    fn keep(&self, key: u128, new: Kept) -> i64 {
+        let total = new.total;
+        let mut kept = self.0.lock().expect("not poisoned");
         kept.retain(|(of, _)| *of != key);
         kept.push((key, new));
         let mut room = KEPT_BLOCKS_MAX;
@@ -75,16 +113,20 @@ impl Counts {
         let stay = kept.iter().rev().take(KEPT_MAX).take_while(fits).count();
         let gone = kept.len() - stay;
         kept.drain(..gone);
+        total
     }
 }
 
 /// How many resources satisfy the condition, which may have the term of this type.
 pub async fn count(store: &Store, policy: Policy, reads: Reads, number: i16, condition: &Condition) -> Result<i64, Outcome> {
     let key = xxh3_128(format!("{policy:?} {reads:?} {number} {condition:?}").as_bytes());
-    let is_gathered = store.density().gathered(condition).is_some();
-    let kept = match reads {
-        Reads::AsOf(_) => as_of(store, policy, reads, condition, store.counts.get(key)).await?,
-        Reads::Now if !is_gathered => {
+    let counts = &store.counts;
+    match reads {
+        Reads::AsOf(_) => {
+            let kept = as_of(store, policy, reads, condition, counts.past.get(key)).await?;
+            Ok(counts.past.keep(key, kept))
+        }
+        Reads::Now if store.density().gathered(condition).is_none() => {
             let untyped = condition.without_type(number);
             let counting = Counting {
                 store,
@@ -92,16 +134,11 @@ pub async fn count(store: &Store, policy: Policy, reads: Reads, number: i16, con
                 number: untyped.is_some().then_some(number),
                 condition: untyped.as_ref().unwrap_or(condition),
             };
-            counting.now(store.counts.get(key)).await?
+            let kept = counting.now(counts.now.get(key)).await?;
+            Ok(counts.now.keep(key, kept))
         }
-        _ => {
-            let (plan, sql) = sql_of_all(store, policy, reads, condition, "");
-            return one(store, plan, sql).await?.try_get("total").map_err(database_error);
-        }
-    };
-    let total = kept.total;
-    store.counts.keep(key, kept);
-    Ok(total)
+        _ => count_all(store, policy, reads, condition).await,
+    }
 }
 
 /// What was as of an instant stays so: only what is hidden or shown since, or erased, changes how many there were.
@@ -110,44 +147,49 @@ async fn as_of(store: &Store, policy: Policy, reads: Reads, condition: &Conditio
         let moved = format!("coalesce(array_agg(type) filter (where operation in ({HIDDEN}, {SHOWN})), '{{}}')");
         let mut sql = Sql::default();
         sql.push(&format!(
-            "select {STANDS}{moved} as types, count(*) as changes from (select type, operation from change where seq >= "
+            "select {MARK}, {moved} as types, count(*) as changes from (select type, operation from change where seq >= "
         ));
-        sql.bind(Arg::Int(kept.low))
+        sql.bind(Arg::Int(kept.mark.low))
             .push(" order by seq limit ")
             .bind(Arg::Int(CHANGES_MAX + 1));
         sql.push(") c");
-        let changed = one(store, Plan::Gather, sql).await?;
-        let Changed { stands, changes } = Changed::from_row(&changed).map_err(database_error)?;
-        if kept.is_before(&stands) && stands.types.is_empty() && changes <= CHANGES_MAX {
-            return Ok(Kept { low: stands.low, ..kept });
+        let Changed { since, changes } = Changed::from_row(&one(store, Plan::Gather, sql).await?).map_err(database_error)?;
+        let is_same_past = kept.mark.goes_on_to(since.mark) && since.mark.past == kept.mark.past;
+        if is_same_past && since.types.is_empty() && changes <= CHANGES_MAX {
+            return Ok(Kept { mark: since.mark, ..kept });
         }
     }
-    let (plan, sql) = sql_of_all(store, policy, reads, condition, STANDS);
-    let row = one(store, plan, sql).await?;
-    let read = |name| row.try_get(name).map_err(database_error);
+    let mark = mark(store).await?;
     Ok(Kept {
-        low: read("low")?,
-        generation: read("generation")?,
+        mark,
         blocks: Arc::default(),
-        total: read("total")?,
+        total: count_all(store, policy, reads, condition).await?,
     })
 }
 
-/// The statement that counts all that match, beside what else it selects.
-fn sql_of_all(store: &Store, policy: Policy, reads: Reads, condition: &Condition, beside: &str) -> (Plan, Sql) {
+/// Where everything stands, before a long statement: that one reads no table that others lock, or whose locks tell others that something is written.
+async fn mark(store: &Store) -> Result<Mark, Outcome> {
+    let mut sql = Sql::default();
+    sql.push(&format!("select {MARK}"));
+    Mark::from_row(&one(store, Plan::Gather, sql).await?).map_err(database_error)
+}
+
+/// Counts all that match.
+async fn count_all(store: &Store, policy: Policy, reads: Reads, condition: &Condition) -> Result<i64, Outcome> {
     let mut compiler = Compiler::new(policy, reads);
-    compiler.sql.push(&format!("select {beside}count(*) as total"));
-    match store.density().gathered(condition) {
+    compiler.sql.push("select count(*) as total");
+    let plan = match store.density().gathered(condition) {
         Some((driver, rest)) => {
             compiler.fenced("m", &driver, |_, _| {}, &rest);
-            (Plan::Gather, compiler.sql)
+            Plan::Gather
         }
         None => {
             compiler.count_all();
             compiler.resource(&store.density().counted(condition));
-            (Plan::Walk, compiler.sql)
+            Plan::Walk
         }
-    }
+    };
+    one(store, plan, compiler.sql).await?.try_get("total").map_err(database_error)
 }
 
 /// The answer of a statement that has one.
@@ -159,56 +201,36 @@ async fn one(store: &Store, plan: Plan, sql: Sql) -> Result<sqlx::postgres::PgRo
     rows.pop().ok_or_else(|| Outcome::internal("a count without an answer"))
 }
 
-/// Where the feed and the index stand as a snapshot shows them, and the types of which something has changed since, as often as blocks of them have.
+/// Where everything stands, and the types of which something has changed since a mark, as often as blocks of them have.
 #[derive(sqlx::FromRow)]
-struct Stands {
-    low: i64,
-    generation: i64,
+struct Since {
+    #[sqlx(flatten)]
+    mark: Mark,
     types: Vec<i16>,
 }
 
-const STANDS: &str = "(select low from sequencer) as low, (select generation from search_generation) as generation, ";
+/// What has changed since a mark.
+#[derive(sqlx::FromRow)]
+struct Changed {
+    #[sqlx(flatten)]
+    since: Since,
+    changes: i64,
+}
 
 /// Blocks, in order, with how many matches each has.
 #[derive(sqlx::FromRow)]
 struct Counted {
-    #[sqlx(flatten)]
-    stands: Stands,
     blocks: Vec<i64>,
     counts: Vec<i64>,
 }
 
 const PAIRS: &str = "coalesce(array_agg(block order by block), '{}') as blocks, coalesce(array_agg(count order by block), '{}') as counts";
 
-/// What has changed since a count.
-#[derive(sqlx::FromRow)]
-struct Changed {
-    #[sqlx(flatten)]
-    stands: Stands,
-    changes: i64,
-}
-
 impl Counted {
     fn pairs(&self) -> Result<Vec<(u32, u32)>, Outcome> {
         let pair = |(block, count): (&i64, &i64)| Ok((u32::try_from(*block)?, u32::try_from(*count)?));
         let pairs: Result<_, std::num::TryFromIntError> = self.blocks.iter().zip(&self.counts).map(pair).collect();
         pairs.map_err(|_| Outcome::internal("row ids are beyond what is counted by blocks"))
-    }
-}
-
-impl Kept {
-    /// The feed has gone on, and the index is the same.
-    fn is_before(&self, stands: &Stands) -> bool {
-        stands.low >= self.low && stands.generation == self.generation
-    }
-
-    fn of(stands: &Stands, blocks: Vec<(u32, u32)>) -> Kept {
-        Kept {
-            low: stands.low,
-            generation: stands.generation,
-            total: blocks.iter().map(|(_, count)| i64::from(*count)).sum(),
-            blocks: Arc::new(blocks),
-        }
     }
 }
 
@@ -243,18 +265,20 @@ impl Counting<'_> {
 
     /// Counts everything, by blocks.
     async fn all(&self) -> Result<Kept, Outcome> {
+        let mark = mark(self.store).await?;
         let mut compiler = Compiler::new(self.policy, Reads::Now);
         let alias = compiler.upcoming_alias();
         compiler.sql.push(&format!(
-            "select {STANDS}'{{}}'::smallint[] as types, {PAIRS} from (select {alias}.rid >> {BLOCK_BITS} as block, count(*) as count"
+            "select {PAIRS} from (select {alias}.rid >> {BLOCK_BITS} as block, count(*) as count"
         ));
         compiler.count_all();
         compiler.resource(&self.store.density().counted(self.condition));
         // A column costs less to compare than a term, and all of a type are counted from an index alone.
         self.push_type(&mut compiler.sql, &alias);
         compiler.sql.push(" group by 1) counted");
-        let counted = self.counted(Plan::Walk, compiler.sql).await?;
-        Ok(Kept::of(&counted.stands, counted.pairs()?))
+        let row = one(self.store, Plan::Walk, compiler.sql).await?;
+        let counted = Counted::from_row(&row).map_err(database_error)?;
+        Ok(Kept::of(mark, counted.pairs()?))
     }
 
     /// Counts again what has changed; `None` if that is too much, or more than single blocks.
@@ -263,34 +287,31 @@ impl Counting<'_> {
             return Ok(None);
         };
         // What is linked decides over any row.
-        let still = |stands: &Stands| kept.is_before(stands) && !stands.types.iter().any(|number| linked.contains(&type_term(*number)));
-        let changed = self.changed(kept.low).await?;
-        let of_type = changed
-            .stands
-            .types
-            .iter()
-            .filter(|number| self.number.is_none_or(|of| **number == of))
-            .count();
-        if !still(&changed.stands) || changed.changes > CHANGES_MAX || of_type > BLOCKS_MAX {
+        let still =
+            |since: &Since| kept.mark.goes_on_to(since.mark) && !since.types.iter().any(|number| linked.contains(&type_term(*number)));
+        let Changed { since, changes } = self.changed(kept.mark.low).await?;
+        let is_of_type = |number: &&i16| self.number.is_none_or(|of| **number == of);
+        let of_type = since.types.iter().filter(is_of_type).count();
+        if !still(&since) || changes > CHANGES_MAX || of_type > BLOCKS_MAX {
             return Ok(None);
         }
         if of_type == 0 {
-            let low = changed.stands.low;
-            return Ok(Some(Kept { low, ..kept }));
+            return Ok(Some(Kept { mark: since.mark, ..kept }));
         }
-        let counted = self.counted(Plan::Gather, self.sql_of_changed(kept.low)).await?;
-        if !still(&counted.stands) {
+        let row = one(self.store, Plan::Gather, self.sql_of_changed(kept.mark.low)).await?;
+        let since = Since::from_row(&row).map_err(database_error)?;
+        let counted = Counted::from_row(&row).map_err(database_error)?;
+        if !still(&since) {
             return Ok(None);
         }
-        let blocks = replaced(&kept.blocks, &counted.pairs()?);
-        Ok(Some(Kept::of(&counted.stands, blocks)))
+        Ok(Some(Kept::of(since.mark, replaced(&kept.blocks, &counted.pairs()?))))
     }
 
     /// What change rows from this seq on tell, as far as they are looked at.
     async fn changed(&self, low: i64) -> Result<Changed, Outcome> {
         let mut sql = Sql::default();
         sql.push(&format!(
-            "select {STANDS}coalesce(sum(changes), 0)::bigint as changes, coalesce(array_agg(type), '{{}}') as types \
+            "select {MARK}, coalesce(sum(changes), 0)::bigint as changes, coalesce(array_agg(type), '{{}}') as types \
              from (select type, count(*) as changes from (select type, rid from change where seq >= "
         ));
         sql.bind(Arg::Int(low)).push(" order by seq limit ").bind(Arg::Int(CHANGES_MAX + 1));
@@ -308,7 +329,7 @@ impl Counting<'_> {
             .push(&format!("{BLOCK_BITS} as block from change where seq >= "))
             .bind(Arg::Int(low));
         compiler.sql.push(&format!(
-            ") select {STANDS}(select coalesce(array_agg(type), '{{}}') from changed) as types, {PAIRS} from (select c.block, (select count(*)"
+            ") select {MARK}, (select coalesce(array_agg(type), '{{}}') from changed) as types, {PAIRS} from (select c.block, (select count(*)"
         ));
         let narrow = |sql: &mut Sql, alias: &str| {
             self.push_type(sql, alias);
@@ -332,11 +353,6 @@ impl Counting<'_> {
             sql.push(&format!(" and {alias}.type = {number}"));
         }
     }
-
-    async fn counted(&self, plan: Plan, sql: Sql) -> Result<Counted, Outcome> {
-        let row = one(self.store, plan, sql).await?;
-        Counted::from_row(&row).map_err(database_error)
-    }
 }
 
 #[cfg(test)]
@@ -358,17 +374,14 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_last_stays_when_there_is_no_room_for_all() {
-        let of = |blocks: usize| {
-            Kept::of(
-                &Stands {
-                    low: 1,
-                    generation: 1,
-                    types: Vec::new(),
-                },
-                vec![(0, 1); blocks],
-            )
+        let mark = Mark {
+            low: 1,
+            generation: 1,
+            past: 0,
+            began: 0,
         };
-        let counts = Counts::default();
+        let of = |blocks: usize| Kept::of(mark, vec![(0, 1); blocks]);
+        let counts = KeptCounts::default();
         for key in 0..3 {
             counts.keep(key, of(KEPT_BLOCKS_MAX / 3 - 10));
         }

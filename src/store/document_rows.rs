@@ -12,6 +12,7 @@ use crate::store::document::DocumentWrite;
 use crate::store::document::KnownDocument;
 use crate::store::document::KnownMember;
 use crate::store::document::is_hidden;
+use crate::store::expunge::past_has_changed;
 use crate::store::rows;
 use crate::store::rows::Row;
 use crate::store::statements;
@@ -315,7 +316,7 @@ async fn move_deleted(store: &Store, conn: &mut PgConnection, document: i64, to:
         State::Withdrawn => (State::Deleted, State::Withdrawn),
         State::Live | State::Deleted => (State::Withdrawn, State::Deleted),
     };
-    sqlx::query(
+    let moved = sqlx::query(
         "with recursive had as (
              select $1::bigint as id
              union
@@ -332,7 +333,10 @@ async fn move_deleted(store: &Store, conn: &mut PgConnection, document: i64, to:
     .bind(from as i16)
     .bind(to as i16)
     .bind(shared_types(store))
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
-    Ok(())
+    match moved.rows_affected() {
+        0 => Ok(()),
+        _ => past_has_changed(conn).await,
+    }
 }

@@ -8,7 +8,6 @@
 use crate::outcome::Outcome;
 use crate::store::Store;
 use crate::store::database_error;
-use crate::store::search_parameter;
 use sqlx::Connection;
 use sqlx::PgConnection;
 
@@ -78,6 +77,12 @@ pub async fn expunge(store: &Store, wanted: Wanted) -> Result<i64, Outcome> {
     run(&mut conn, wanted).await.map_err(database_error)
 }
 
+/// What can be seen of the past has changed, and no change row says so: what was counted as of an instant is counted anew.
+pub async fn past_has_changed(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("update past set changes = changes + 1").execute(conn).await?;
+    Ok(())
+}
+
 async fn run(conn: &mut PgConnection, wanted: Wanted) -> Result<i64, sqlx::Error> {
     let mut tx = conn.begin().await?;
     // The leader's tick holds this row to its end: what is looked at is routed whole, or not at all.
@@ -121,8 +126,7 @@ async fn run(conn: &mut PgConnection, wanted: Wanted) -> Result<i64, sqlx::Error
         count += seen + free.len() as i64;
     }
     if count > 0 {
-        // How many there were as of an instant is counted anew.
-        search_parameter::raise(&mut tx).await?;
+        past_has_changed(&mut tx).await?;
     }
     tx.commit().await?;
     Ok(count)

@@ -64,10 +64,10 @@ pub async fn batch(store: &Store, after: i64) -> Result<Option<(i64, u64)>, Outc
     };
     let rows = lock(store, &mut tx, &rids).await.map_err(database_error)?;
     let entries = entries(store, &registry, &rows)?;
-    let replaced = statements::replace_index(&store.vocabulary, &store.units, &mut tx, &entries).await;
-    let units = replaced.map_err(database_error)?;
+    let replaced = statements::replace_index(store, &mut tx, &entries).await;
+    let learnt = replaced.map_err(database_error)?;
     tx.commit().await.map_err(database_error)?;
-    store.units.learn(units);
+    learnt.remember(store);
     Ok(Some((last, rows.len() as u64)))
 }
 
@@ -203,10 +203,10 @@ pub async fn batch_superseded(store: &Store, after: Place) -> Result<Option<(Pla
         entry.contained.clear();
         entries.push((row.rid, row.version, entry));
     }
-    let replaced = statements::replace_history_index(&store.vocabulary, &store.units, &mut tx, &entries).await;
-    let units = replaced.map_err(database_error)?;
+    let replaced = statements::replace_history_index(store, &mut tx, &entries).await;
+    let learnt = replaced.map_err(database_error)?;
     tx.commit().await.map_err(database_error)?;
-    store.units.learn(units);
+    learnt.remember(store);
     Ok(Some((last, rows.len() as u64)))
 }
 

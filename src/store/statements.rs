@@ -2,11 +2,10 @@
 
 use crate::policy::State;
 use crate::search::index::IndexEntry;
+use crate::store::Store;
 use crate::store::columns::Columns;
-use crate::store::columns::KnownUnits;
 use crate::store::contained;
 use crate::store::unit::Change;
-use crate::store::vocabulary::Vocabulary;
 use crate::store::vocabulary::learn;
 use chrono::DateTime;
 use chrono::Utc;
@@ -258,21 +257,30 @@ pub struct Entry {
     pub entry: IndexEntry,
 }
 
-/// Replaces the index entries of rows whose content stays. Returns the units to learn when it is committed.
-pub async fn replace_index(
-    vocabulary: &Vocabulary,
-    units: &KnownUnits,
-    conn: &mut PgConnection,
-    entries: &[Entry],
-) -> Result<Vec<i64>, sqlx::Error> {
+/// Words of the vocabulary and units that a batch has made known.
+pub struct Learnt {
+    pub words: Vec<i64>,
+    pub units: Vec<i64>,
+}
+
+impl Learnt {
+    /// The batch is committed.
+    pub fn remember(self, store: &Store) {
+        store.vocabulary.remember(self.words);
+        store.units.learn(self.units);
+    }
+}
+
+/// Replaces the index entries of rows whose content stays.
+pub async fn replace_index(store: &Store, conn: &mut PgConnection, entries: &[Entry]) -> Result<Learnt, sqlx::Error> {
     let mut columns = Columns::default();
     for (place, Entry { rid, self_hash, entry }) in entries.iter().enumerate() {
         columns.rid.push(*rid);
         columns.self_hash.push(*self_hash);
         columns.push_entry(place, entry);
     }
-    learn(vocabulary, conn, &columns.words).await?;
-    let new_units = units.leave_new(&mut columns.units);
+    let words = learn(&store.vocabulary, conn, &columns.words).await?;
+    let units = store.units.leave_new(&mut columns.units);
     sqlx::query(REPLACE_INDEX).bind(&columns.rid).execute(&mut *conn).await?;
     sqlx::query(
         "update resource r
@@ -298,16 +306,15 @@ pub async fn replace_index(
     let query = columns.bind_sides(sqlx::query(sqlx::AssertSqlSafe(text.as_str())));
     with_contained(&columns, query).execute(&mut *conn).await?;
     write_texts(conn, &columns).await?;
-    Ok(new_units)
+    Ok(Learnt { words, units })
 }
 
 /// Replaces the index entries of superseded versions, given with the row and version of each.
 pub async fn replace_history_index(
-    vocabulary: &Vocabulary,
-    units: &KnownUnits,
+    store: &Store,
     conn: &mut PgConnection,
     entries: &[(i64, i32, IndexEntry)],
-) -> Result<Vec<i64>, sqlx::Error> {
+) -> Result<Learnt, sqlx::Error> {
     let mut columns = Columns::default();
     for (place, (_, version, entry)) in entries.iter().enumerate() {
         // The side rows name their version by its place.
@@ -315,8 +322,8 @@ pub async fn replace_history_index(
         columns.version.push(*version);
         columns.push_entry(place, entry);
     }
-    learn(vocabulary, conn, &columns.words).await?;
-    let new_units = units.leave_new(&mut columns.units);
+    let words = learn(&store.vocabulary, conn, &columns.words).await?;
+    let units = store.units.leave_new(&mut columns.units);
     let rids: Vec<i64> = entries.iter().map(|(rid, ..)| *rid).collect();
     sqlx::query(REPLACE_HISTORY_INDEX)
         .bind(&rids)
@@ -347,7 +354,7 @@ pub async fn replace_history_index(
     .await?;
     let query = sqlx::query(sqlx::AssertSqlSafe(INSERT_HISTORY_SIDES.as_str()));
     columns.bind_sides(query).bind(&rids).bind(&columns.version).execute(conn).await?;
-    Ok(new_units)
+    Ok(Learnt { words, units })
 }
 
 /// Side rows of superseded versions: the arguments of [`Columns::bind_sides`], where rows are places, and the row and version of each place.

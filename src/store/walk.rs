@@ -98,8 +98,8 @@ async fn step(store: &Store, conn: &mut PgConnection, pace: Pace) -> Result<Step
         .map_err(database_error)?;
     let rows = reindex::lock(store, &mut tx, &rids).await.map_err(database_error)?;
     let entries = reindex::changed(store, &registry, &rows)?;
-    let replaced = statements::replace_index(&store.vocabulary, &store.units, &mut tx, &entries).await;
-    let units = replaced.map_err(database_error)?;
+    let replaced = statements::replace_index(store, &mut tx, &entries).await;
+    let learnt = replaced.map_err(database_error)?;
     // A batch that is not full has all that there is. Rows that were deleted before they were locked count.
     let farthest = rids.last().filter(|_| rids.len() as i64 == pace.batch_resources);
     let after = farthest.copied().unwrap_or(stretch.last);
@@ -107,7 +107,7 @@ async fn step(store: &Store, conn: &mut PgConnection, pace: Pace) -> Result<Step
         .await
         .map_err(database_error)?;
     tx.commit().await.map_err(database_error)?;
-    store.units.learn(units);
+    learnt.remember(store);
     if is_end {
         search_parameter::refresh(store).await.map_err(database_error)?;
     }

@@ -32,6 +32,7 @@ use crate::store::prepare::patched;
 use crate::store::prepare::prepare;
 use crate::store::rows::Row;
 use crate::store::statements;
+use crate::store::statements::Learnt;
 use crate::store::targets;
 use crate::store::unit::Applied;
 use crate::store::unit::Criteria;
@@ -157,19 +158,6 @@ struct Written {
     aliases: Vec<(String, i64)>,
     ingestions: Vec<i64>,
     touched: Touched,
-}
-
-/// Words of the vocabulary and units that a batch has made known.
-struct Learnt {
-    words: Vec<i64>,
-    units: Vec<i64>,
-}
-
-impl Learnt {
-    fn remember(self, store: &Store) {
-        store.vocabulary.remember(self.words);
-        store.units.learn(self.units);
-    }
 }
 
 /// Rows by their ids: what units have rested on, and what they change.

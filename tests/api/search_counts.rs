@@ -162,6 +162,18 @@ fn a_count_that_is_kept_looks_at_what_has_changed_alone() {
         everything.contains("group by 1") && !everything.contains("from change"),
         "{everything}"
     );
+    // The lock of a table that is read for long would hold up others, and tell that something is written (store::as_of).
+    let outcome = server
+        .get(&format!("/{search}&_summary=count&_explain=true&_tag:not=x"))
+        .expect(200)
+        .json();
+    let long = outcome["issue"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|issue| issue["diagnostics"].as_str().unwrap());
+    let long: Vec<&str> = long.filter(|text| text.contains("group by 1")).collect();
+    assert!(long.len() == 1 && !long[0].contains("search_generation"), "{long:?}");
     let kept = asked(&server, search);
     assert!(kept.contains("from change where seq") && !kept.contains("from resource"), "{kept}");
     server

@@ -20,6 +20,7 @@ use crate::search::parse::Query;
 use crate::search::parse::SortKey;
 use crate::search::term::Token;
 use crate::search::term::term;
+use crate::search::term::type_term;
 use crate::store::read::Found;
 use crate::store::vocabulary;
 use std::future::Future;
@@ -204,7 +205,9 @@ impl<'a> ByCode<'a> {
         let (code, terms) = &self.codes[place];
         let after = after.filter(|after| after.keys.first().and_then(Option::as_ref) == Some(code));
         let of_code = vec![Condition::Terms(terms.clone()), self.without(place)];
-        let lead = self.lead.map(|salt| term(salt, Token::Code(code_of(code))));
+        // Where more is asked for, it may be that none of the code satisfies it: then its newest are not looked through.
+        let lead = self.lead.filter(|_| asks_for_dates_alone(&self.query.condition, self.query.number));
+        let lead = lead.map(|salt| term(salt, Token::Code(code_of(code))));
         self.further(of_code, Some(code), lead, after, limit).await
     }
 
@@ -250,6 +253,16 @@ impl<'a> ByCode<'a> {
         let mut found = rows(self.service, &query, after.as_ref(), limit).await?;
         found.iter_mut().for_each(|row| row.keys.insert(0, key.map(str::to_owned)));
         Ok(found)
+    }
+}
+
+/// Whether a condition asks for nothing but the type and primary dates.
+fn asks_for_dates_alone(condition: &Condition, number: i16) -> bool {
+    match condition {
+        Condition::All(conditions) => conditions.iter().all(|c| asks_for_dates_alone(c, number)),
+        Condition::Terms(terms) => *terms == [type_term(number)],
+        Condition::PrimaryDate(..) => true,
+        _ => false,
     }
 }
 

@@ -28,6 +28,9 @@ const FROM_THE_BEGINNING: i64 = i64::MAX;
 /// The newest of a code that are looked at for those that lack a parameter: it may be that none does.
 const LOOKED_AT_MAX: usize = 1_000;
 
+/// Rows of a code that lack a parameter and are read to be sorted. More are met soon enough among the newest of the code.
+const LACKING_MAX: usize = 20_000;
+
 const NEWEST: Sort = Sort {
     key: SortKey::PrimaryDate,
     is_descending: true,
@@ -223,7 +226,15 @@ async fn led_page(service: &Service, page: &PageRead<'_>, code: i64) -> Result<V
             if is_whole(&found) {
                 return Ok(found);
             }
-            return read::page(store, Plan::Walk, page.sql_to_gather(&driver, &rest, row_columns), keys).await;
+            let all = PageRead {
+                limit: LACKING_MAX + 1,
+                ..*page
+            };
+            let rows = read::numbers(store, Plan::Walk, all.sql_for_rows(&driver)).await?;
+            if rows.len() <= LACKING_MAX {
+                let sql = page.sql_to_gather(&Condition::Rows(rows), &rest, row_columns);
+                return read::page(store, Plan::Gather, sql, keys).await;
+            }
         }
     }
     let found = read::page(store, Plan::Gather, page.sql_by_code(code, ends_at, None, row_columns), keys).await?;

@@ -36,6 +36,7 @@ impl Reads {
     }
 }
 
+const SUPERSEDED: &str = " from history ";
 const NOW: &str = " from resource ";
 const VERSIONS: &str = " from (select rid, 0 as place, updated, 'infinity'::timestamptz as superseded, self_hash, present, date_low, date_high, version, \
                         type, state, dictionary, reference_terms, id, terms, body from resource \
@@ -128,6 +129,12 @@ impl Compiler {
             Reads::Contained | Reads::Linked => CONTAINED,
         };
         self.sql.push(source).push(alias);
+    }
+
+    /// Writes ` from history alias where <policy>`: superseded versions of whatever time.
+    pub fn superseded(&mut self, alias: &str) {
+        let predicate = self.policy.predicate_of_superseded(alias);
+        self.sql.push(SUPERSEDED).push(alias).push(" where ").push(&predicate);
     }
 
     /// Writes what reads other rows than the alias at hand.

@@ -34,6 +34,9 @@ pub fn order_value(of: &TypeParameters, parameter: &Parameter, is_descending: bo
 /// Longest place: an entry of a B-tree has room for a third of a page. What is longer has none.
 const PLACE_BYTES_MAX: usize = 2_000;
 
+/// Systems have spellings that differ by less than this (`systems::canonical`).
+const SPELLING_BYTES_MAX: usize = 200;
+
 /// By what a resource is sorted that has this code.
 pub fn place(code: &str, system: Option<&str>) -> Option<String> {
     let place = match system {
@@ -63,7 +66,7 @@ pub fn is_ordered(extract: &Extract) -> bool {
 pub(super) fn has_place(extract: &Extract, value: Value<'_>) -> bool {
     let has_code = |coding: Value<'_>| {
         let length = |name: &str| coding.get(name).map_or(0, |text| text.raw().len());
-        match length("code") + length("system") < PLACE_BYTES_MAX {
+        match length("code") + length("system") < PLACE_BYTES_MAX - SPELLING_BYTES_MAX {
             true => coding.get_str("code").is_some(),
             false => coding_place(coding).is_some(),
         }
