@@ -137,7 +137,15 @@ fn too_many_matches_are_not_sorted_by_what_has_no_order_and_the_setting_is_named
     for i in 0..4 {
         server.create(&observation(&i.to_string()));
     }
-    for sort in ["subject", "identifier", "_profile", "date,status", "status,subject"] {
+    // Also where the first page could be put in order, and a later one not.
+    for sort in [
+        "subject",
+        "identifier",
+        "_profile",
+        "date,status",
+        "status,subject",
+        "status,date,code",
+    ] {
         let answer = server.get(&format!("/Observation?_sort={sort}")).refused(400);
         assert!(answer.contains("search.sort_rows_max"), "{sort}: {answer}");
     }
@@ -199,6 +207,8 @@ fn codes_order_more_matches_than_are_read_to_be_sorted_and_as_those_are() {
             server.put(&format!("/Patient/p{i}"), &patient).expect(201);
         }
     }
+    // The first page could be put in order, and a later one not.
+    few.get("/Observation?_sort=code,date,status&_count=1").refused(400);
     let mut wrong = Vec::new();
     let mut cases = 0;
     for search in [

@@ -17,6 +17,7 @@ use crate::search::page::Part;
 use crate::search::page::parts;
 use crate::search::parameters::TypeParameters;
 use crate::search::parse::Query;
+use crate::search::parse::Sort;
 use crate::search::parse::SortKey;
 use crate::search::term::Token;
 use crate::search::term::term;
@@ -107,13 +108,16 @@ impl<'a> ByCode<'a> {
     async fn of(service: &'a Service, query: &'a Query) -> Result<ByCode<'a>, Outcome> {
         let registry = Arc::clone(&service.store.registry());
         let is_of_now = query.reads() == Reads::Now && query.matches == Matches::Resources && service.store.density().is_index_current;
-        let sort = query.sort.first().filter(|_| is_of_now);
-        let parameter = sort.and_then(|sort| match &sort.key {
-            SortKey::Read(code) => registry.of(&query.type_name).and_then(|of| Some((of, of.get(code)?))),
+        let of = registry.of(&query.type_name).filter(|_| is_of_now);
+        let by_code = |sort: &Sort| match &sort.key {
+            SortKey::Read(code) => of.and_then(|of| of.get(code).filter(|parameter| has_order(of, parameter))),
             _ => None,
-        });
-        let is_by_codes = |(of, parameter): &(&TypeParameters, &_)| has_order(of, parameter);
-        let (Some(sort), Some((of, parameter))) = (sort, parameter.filter(is_by_codes)) else {
+        };
+        // All that have no index come first and are codes: else a later page would have what cannot be put in order.
+        let read = query.sort.iter().rposition(|sort| sort.key.is_read()).map_or(0, |last| last + 1);
+        let is_by_codes = query.sort[..read].iter().all(|sort| by_code(sort).is_some());
+        let first = query.sort.first().filter(|_| is_by_codes);
+        let (Some(sort), Some(of), Some(parameter)) = (first, of, first.and_then(by_code)) else {
             return Err(sorted::too_many(service.limits.sort_rows_max));
         };
         let mut codes = vocabulary::in_order(&service.store, &parameter.keys, CODES_MAX).await?;
