@@ -23,13 +23,9 @@ impl PageRead<'_> {
         let mut bounds = Bounds::of(&self.query.condition);
         bounds.from = bounds.from.max(newer_than.map(|at| at.saturating_add(1)));
         let mut keys = self.part_by_code(&mut compiler, "select * from ((", &columns, |sql, alias| {
-            push_lead(sql, alias, self.query.number, code);
-            sql.push(&format!(" and {alias}.date_low is not null"));
+            self.push_dated(sql, alias, code, &bounds);
             if let Some(from) = bounds.from {
                 sql.push(&format!(" and {alias}.date_low >= ")).bind(Arg::Int(from));
-            }
-            if let Some(to) = self.latest(&bounds) {
-                sql.push(&format!(" and {alias}.date_low <= ")).bind(Arg::Int(to));
             }
             // The limit is text: that few rows are wanted speaks for the order of the index.
             sql.push(&format!(" order by {alias}.date_low desc, {alias}.rid desc"));
@@ -74,11 +70,7 @@ impl PageRead<'_> {
         compiler.sql.push("select m.date_low");
         let nothing = Condition::All(Vec::new());
         let narrow = |sql: &mut Sql, alias: &str| {
-            push_lead(sql, alias, self.query.number, code);
-            sql.push(&format!(" and {alias}.date_low is not null"));
-            if let Some(to) = self.latest(&Bounds::of(&self.query.condition)) {
-                sql.push(&format!(" and {alias}.date_low <= ")).bind(Arg::Int(to));
-            }
+            self.push_dated(sql, alias, code, &Bounds::of(&self.query.condition));
             sql.push(&format!(" order by {alias}.date_low desc"));
         };
         compiler.fenced("m", &nothing, narrow, &nothing);
@@ -86,10 +78,14 @@ impl PageRead<'_> {
         compiler.sql
     }
 
-    /// No row of the page begins later.
-    fn latest(&self, bounds: &Bounds) -> Option<i64> {
+    /// Rows whose first code it is, and that begin no later than the page may.
+    fn push_dated(&self, sql: &mut Sql, alias: &str, code: i64, bounds: &Bounds) {
+        push_lead(sql, alias, self.query.number, code);
+        sql.push(&format!(" and {alias}.date_low is not null"));
         let after = self.after.and_then(|cursor| cursor.keys.first()?.as_deref()?.parse().ok());
-        [bounds.to, after].into_iter().flatten().min()
+        if let Some(to) = [bounds.to, after].into_iter().flatten().min() {
+            sql.push(&format!(" and {alias}.date_low <= ")).bind(Arg::Int(to));
+        }
     }
 
     /// The instant before which only what ends after it is a match, if there is one.

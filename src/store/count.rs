@@ -20,6 +20,7 @@ use crate::store::read::note;
 use crate::store::read::run;
 use crate::store::unit::Change;
 use sqlx::FromRow as _;
+use sqlx::PgConnection;
 use sqlx::Row as _;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -119,14 +120,17 @@ impl KeptCounts {
 
 /// How many resources satisfy the condition, which may have the term of this type.
 pub async fn count(store: &Store, policy: Policy, reads: Reads, number: i16, condition: &Condition) -> Result<i64, Outcome> {
-    let key = xxh3_128(format!("{policy:?} {reads:?} {number} {condition:?}").as_bytes());
+    let key = || xxh3_128(format!("{policy:?} {reads:?} {number} {condition:?}").as_bytes());
     let counts = &store.counts;
+    let gathered = store.density().gathered(condition);
     match reads {
         Reads::AsOf(_) => {
-            let kept = as_of(store, policy, reads, condition, counts.past.get(key)).await?;
+            let key = key();
+            let kept = as_of(store, policy, reads, condition, gathered, counts.past.get(key)).await?;
             Ok(counts.past.keep(key, kept))
         }
-        Reads::Now if store.density().gathered(condition).is_none() => {
+        Reads::Now if gathered.is_none() => {
+            let key = key();
             let untyped = condition.without_type(number);
             let counting = Counting {
                 store,
@@ -137,12 +141,19 @@ pub async fn count(store: &Store, policy: Policy, reads: Reads, number: i16, con
             let kept = counting.now(counts.now.get(key)).await?;
             Ok(counts.now.keep(key, kept))
         }
-        _ => count_all(store, policy, reads, condition).await,
+        _ => count_all(store, policy, reads, condition, gathered).await,
     }
 }
 
 /// What was as of an instant stays so: only what is hidden or shown since, or erased, changes how many there were.
-async fn as_of(store: &Store, policy: Policy, reads: Reads, condition: &Condition, kept: Option<Kept>) -> Result<Kept, Outcome> {
+async fn as_of(
+    store: &Store,
+    policy: Policy,
+    reads: Reads,
+    condition: &Condition,
+    gathered: Option<(Condition, Condition)>,
+    kept: Option<Kept>,
+) -> Result<Kept, Outcome> {
     if let Some(kept) = kept {
         let moved = format!("coalesce(array_agg(type) filter (where operation in ({HIDDEN}, {SHOWN})), '{{}}')");
         let mut sql = Sql::default();
@@ -163,8 +174,14 @@ async fn as_of(store: &Store, policy: Policy, reads: Reads, condition: &Conditio
     Ok(Kept {
         mark,
         blocks: Arc::default(),
-        total: count_all(store, policy, reads, condition).await?,
+        total: count_all(store, policy, reads, condition, gathered).await?,
     })
+}
+
+/// What can be seen of the past has changed, and no change row says so: what was counted as of an instant is counted anew.
+pub async fn past_has_changed(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("update past set changes = changes + 1").execute(conn).await?;
+    Ok(())
 }
 
 /// Where everything stands, before a long statement: that one reads no table that others lock, or whose locks tell others that something is written.
@@ -174,11 +191,17 @@ async fn mark(store: &Store) -> Result<Mark, Outcome> {
     Mark::from_row(&one(store, Plan::Gather, sql).await?).map_err(database_error)
 }
 
-/// Counts all that match.
-async fn count_all(store: &Store, policy: Policy, reads: Reads, condition: &Condition) -> Result<i64, Outcome> {
+/// Counts all that match. `gathered` is the condition in two, if its rows come from an index ([`Density::gathered`](crate::search::density::Density::gathered)).
+async fn count_all(
+    store: &Store,
+    policy: Policy,
+    reads: Reads,
+    condition: &Condition,
+    gathered: Option<(Condition, Condition)>,
+) -> Result<i64, Outcome> {
     let mut compiler = Compiler::new(policy, reads);
     compiler.sql.push("select count(*) as total");
-    let plan = match store.density().gathered(condition) {
+    let plan = match gathered {
         Some((driver, rest)) => {
             compiler.fenced("m", &driver, |_, _| {}, &rest);
             Plan::Gather

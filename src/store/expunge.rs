@@ -7,6 +7,7 @@
 
 use crate::outcome::Outcome;
 use crate::store::Store;
+use crate::store::count::past_has_changed;
 use crate::store::database_error;
 use sqlx::Connection;
 use sqlx::PgConnection;
@@ -75,12 +76,6 @@ for update of r skip locked";
 pub async fn expunge(store: &Store, wanted: Wanted) -> Result<i64, Outcome> {
     let mut conn = store.pools.searches.acquire().await.map_err(database_error)?;
     run(&mut conn, wanted).await.map_err(database_error)
-}
-
-/// What can be seen of the past has changed, and no change row says so: what was counted as of an instant is counted anew.
-pub async fn past_has_changed(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("update past set changes = changes + 1").execute(conn).await?;
-    Ok(())
 }
 
 async fn run(conn: &mut PgConnection, wanted: Wanted) -> Result<i64, sqlx::Error> {

@@ -48,6 +48,13 @@ fn observation(i: usize) -> Value {
     observation
 }
 
+/// One with the content of another.
+fn like(i: usize, other: usize) -> Value {
+    let mut resource = observation(other);
+    resource["id"] = json!(format!("o{i}"));
+    resource
+}
+
 fn patient(i: usize) -> Value {
     let mut patient = json!({"resourceType": "Patient", "id": format!("p{i}"), "gender": (["male", "female"][i % 2]),
         "name": [{"family": (["Rossi", "Verdi", "Grossi"][i % 3])}]});
@@ -133,24 +140,13 @@ fn what_was_counted_is_counted_on_and_right_after_every_kind_of_change() {
     rule(&server, "counted", "P00");
     check(&server, "what was hidden is shown");
     assert_eq!(server.count("Observation"), seen);
-    let moved = (0..300).map(|i| entry("PUT", &format!("Observation/o{i}"), observation(i + 1).tap("id", &format!("o{i}"))));
+    let moved = (0..300).map(|i| entry("PUT", &format!("Observation/o{i}"), like(i, i + 1)));
     server.bundle("transaction", moved.collect()).expect(200);
     check(&server, "many updates");
     let (url, other) = (database::url(&dir), DataDir::new());
     let other = Server::start(&other, &[("EDS_DATABASE_URL", &url)]);
     other.delete("/Observation/o6").expect(204);
     check(&server, "another server's deletion");
-}
-
-trait Tap {
-    fn tap(self, member: &str, text: &str) -> Value;
-}
-
-impl Tap for Value {
-    fn tap(mut self, member: &str, text: &str) -> Value {
-        self[member] = json!(text);
-        self
-    }
 }
 
 #[test]
@@ -181,7 +177,7 @@ fn a_count_that_is_kept_looks_at_what_has_changed_alone() {
         .expect(201);
     let kept = asked(&server, search);
     assert!(!kept.contains("from resource"), "another type: {kept}");
-    server.put("/Observation/o3", &observation(4).tap("id", "o3")).expect(200);
+    server.put("/Observation/o3", &like(3, 4)).expect(200);
     let kept = asked(&server, search);
     assert!(kept.contains("c.block << 8") && !kept.contains("group by 1) counted"), "{kept}");
     let linked = "Observation?patient:Patient.gender:not=male";
@@ -231,9 +227,7 @@ fn a_change_that_commits_late_is_counted_when_it_has() {
     );
     let right = server.count(search);
     for i in 100..105 {
-        server
-            .put(&format!("/Observation/o{i}"), &observation(i + 3).tap("id", &format!("o{i}")))
-            .expect(200);
+        server.put(&format!("/Observation/o{i}"), &like(i, i + 3)).expect(200);
         assert_eq!(server.count(search), right);
     }
     until_the_feed_has_come_as_far(&mut Session::open(&dir));
@@ -272,7 +266,7 @@ fn what_was_as_of_an_instant_is_counted_once_until_something_is_hidden_or_shown_
             found
         };
         let first = check("nothing");
-        server.put("/Observation/o3", &observation(4).tap("id", "o3")).expect(200);
+        server.put("/Observation/o3", &like(3, 4)).expect(200);
         server.delete("/Observation/o4").expect(204);
         assert_eq!(check("writes"), first);
         let kept = asked(&server, &search);

@@ -15,6 +15,7 @@ use crate::search::index::order::is_ordered;
 use crate::search::page::PageRead;
 use crate::search::page::Part;
 use crate::search::page::parts;
+use crate::search::parameters::Parameter;
 use crate::search::parameters::TypeParameters;
 use crate::search::parse::Query;
 use crate::search::parse::Sort;
@@ -25,6 +26,7 @@ use crate::search::term::type_term;
 use crate::store::read::Found;
 use crate::store::vocabulary;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -44,14 +46,28 @@ pub fn rows<'a>(service: &'a Service, query: &'a Query, after: Option<&'a Place>
         if !sorted::is_needed(query) {
             return indexed(service, query, after, limit).await;
         }
-        if let Some(mut found) = sorted::gather(service, query, service.limits.sort_rows_max).await? {
-            sorted::sort(query, &mut found, after);
-            found.truncate(limit);
+        if let Some(found) = gathered(service, query, service.limits.sort_rows_max, after, limit).await? {
             return Ok(found);
         }
         let by_code = ByCode::of(service, query).await?;
         by_code.rows(after, limit).await
     })
+}
+
+/// Rows that are read and sorted; `None` if there are more than there is room for.
+async fn gathered(
+    service: &Service,
+    query: &Query,
+    room: usize,
+    after: Option<&Place>,
+    limit: usize,
+) -> Result<Option<Vec<Found>>, Outcome> {
+    let Some(mut found) = sorted::gather(service, query, room).await? else {
+        return Ok(None);
+    };
+    sorted::sort(query, &mut found, after);
+    found.truncate(limit);
+    Ok(Some(found))
 }
 
 /// Rows in an order that the index has.
@@ -158,22 +174,24 @@ impl<'a> ByCode<'a> {
         while next < self.codes.len() && found.len() < limit {
             let wanted = limit - found.len();
             let end = self.rare_from(next, together);
-            if end > next + 1
-                && let Some(mut rows) = self.gathered(next..end, after, wanted).await?
-            {
-                found.append(&mut rows);
-                (next, together) = (end, TOGETHER_MAX.min(together * 4));
-                continue;
-            }
-            found.append(&mut self.of_code(next, after, wanted).await?);
-            (next, together) = (next + 1, TOGETHER_MAX.min(together * 4));
+            let few = match end > next + 1 {
+                true => self.of_codes(next..end, after, wanted).await?,
+                false => None,
+            };
+            let (rows, end) = match few {
+                Some(rows) => (rows, end),
+                None => (self.of_code(next, after, wanted).await?, next + 1),
+            };
+            found.extend(rows);
+            (next, together) = (end, TOGETHER_MAX.min(together * 4));
         }
         if found.len() < limit {
             let place = after.filter(|place| place.keys.first().is_some_and(Option::is_none));
             let absent = Condition::Terms(self.salts.iter().map(|salt| term(*salt, Token::WithoutPlace)).collect());
             let missing = Condition::Missing(self.query.number, 1 << self.bit);
-            let of_none = vec![Condition::any(vec![missing, absent]), self.without(self.codes.len())];
-            found.append(&mut self.further(of_none, None, None, place, limit - found.len()).await?);
+            let of_none = Condition::any(vec![missing, absent]);
+            let condition = self.first_by(of_none, self.codes.len());
+            found.extend(self.further(condition, None, None, place, limit - found.len()).await?);
         }
         Ok(found)
     }
@@ -189,61 +207,52 @@ impl<'a> ByCode<'a> {
     }
 
     /// The matches of several codes, read together; `None` if they are too many.
-    async fn gathered(&self, codes: std::ops::Range<usize>, after: Option<&Place>, limit: usize) -> Result<Option<Vec<Found>>, Outcome> {
+    async fn of_codes(&self, codes: Range<usize>, after: Option<&Place>, limit: usize) -> Result<Option<Vec<Found>>, Outcome> {
         let terms = self.codes[codes.clone()].iter().flat_map(|(_, terms)| terms.iter().copied());
         let query = Query {
-            condition: self.and(vec![Condition::Terms(terms.collect()), self.without(codes.start)]),
+            condition: self.first_by(Condition::Terms(terms.collect()), codes.start),
             holders: None,
             ..self.query.clone()
         };
-        let Some(mut found) = sorted::gather(self.service, &query, TOGETHER_ROWS_MAX).await? else {
-            return Ok(None);
-        };
-        sorted::sort(&query, &mut found, after);
-        found.truncate(limit);
-        Ok(Some(found))
+        gathered(self.service, &query, TOGETHER_ROWS_MAX, after, limit).await
     }
 
     /// The matches that have this code and none that comes before it.
     async fn of_code(&self, place: usize, after: Option<&Place>, limit: usize) -> Result<Vec<Found>, Outcome> {
         let (code, terms) = &self.codes[place];
         let after = after.filter(|after| after.keys.first().and_then(Option::as_ref) == Some(code));
-        let of_code = vec![Condition::Terms(terms.clone()), self.without(place)];
+        let condition = self.first_by(Condition::Terms(terms.clone()), place);
         // Where more is asked for, it may be that none of the code satisfies it: then its newest are not looked through.
         let lead = self.lead.filter(|_| asks_for_dates_alone(&self.query.condition, self.query.number));
         let lead = lead.map(|salt| term(salt, Token::Code(code_of(code))));
-        self.further(of_code, Some(code), lead, after, limit).await
+        self.further(condition, Some(code), lead, after, limit).await
     }
 
-    /// None of the codes that come before this place.
-    fn without(&self, place: usize) -> Condition {
-        let terms: Vec<i64> = self.codes[..place].iter().flat_map(|(_, terms)| terms.iter().copied()).collect();
-        match terms.is_empty() {
-            true => Condition::All(Vec::new()),
-            false => Condition::negated(Condition::Terms(terms)),
-        }
-    }
-
-    fn and(&self, conditions: Vec<Condition>) -> Condition {
+    /// The query's condition of those that are so, and have none of the codes that come before this place.
+    fn first_by(&self, so: Condition, place: usize) -> Condition {
+        let before: Vec<i64> = self.codes[..place].iter().flat_map(|(_, terms)| terms.iter().copied()).collect();
         let mut all = match &self.query.condition {
             Condition::All(all) => all.clone(),
             other => vec![other.clone()],
         };
-        all.extend(conditions.into_iter().filter(|c| *c != Condition::All(Vec::new())));
+        all.push(so);
+        if !before.is_empty() {
+            all.push(Condition::negated(Condition::Terms(before)));
+        }
         Condition::All(all)
     }
 
     /// The matches that are the same by the first key, in the order of the others.
     async fn further(
         &self,
-        conditions: Vec<Condition>,
+        condition: Condition,
         key: Option<&str>,
         lead: Option<i64>,
         after: Option<&Place>,
         limit: usize,
     ) -> Result<Vec<Found>, Outcome> {
         let query = Query {
-            condition: self.and(conditions),
+            condition,
             sort: self.query.sort[1..].to_vec(),
             code: self.query.code.or(lead),
             holders: None,
@@ -271,7 +280,7 @@ fn asks_for_dates_alone(condition: &Condition, number: i16) -> bool {
 }
 
 /// Whether all that a parameter reads has its order in the vocabulary.
-fn has_order(of: &TypeParameters, parameter: &crate::search::parameters::Parameter) -> bool {
+fn has_order(of: &TypeParameters, parameter: &Parameter) -> bool {
     let bit = 1i64 << parameter.bit;
     let mut read = of
         .walk

@@ -236,12 +236,7 @@ impl<'p> Indexer<'p> {
             if self.entry.present & absent.bits == 0 {
                 let term = term(absent.salt, Token::Plain("false"));
                 self.tokens.push(term);
-                self.entry.words.push(Word {
-                    term,
-                    key: absent.key,
-                    value: None,
-                    place: order::place("false", None),
-                });
+                self.put_place(absent.key, term, order::place("false", None));
                 self.entry.present |= absent.bits;
             }
         }

@@ -62,7 +62,7 @@ impl Indexer<'_> {
         let plain = term(extract.salt, Token::Plain(code));
         self.tokens.push(plain);
         if extract.kind == SearchParameterKind::Token {
-            self.put_place(extract, plain, place(code, None));
+            self.put_place(extract.key, plain, place(code, None));
         }
         Some(())
     }
@@ -80,9 +80,9 @@ impl Indexer<'_> {
         match (value.get_str("system"), value.get_str("code")) {
             (Some(system), Some(code)) => {
                 let whole = term(extract.salt, Token::SystemAndCode(&system, &code));
-                self.put_place(extract, whole, place(&code, Some(&system)));
+                self.put_place(extract.key, whole, place(&code, Some(&system)));
             }
-            (None, Some(code)) => self.put_place(extract, term(extract.salt, Token::CodeWithoutSystem(&code)), place(&code, None)),
+            (None, Some(code)) => self.put_place(extract.key, term(extract.salt, Token::CodeWithoutSystem(&code)), place(&code, None)),
             (_, None) => {}
         }
         self.put_system_and(extract, value, "code").or(text)
@@ -126,9 +126,8 @@ impl Indexer<'_> {
     }
 
     /// A code, with its place among those of its path. What is joined has its codes under their own parameters.
-    fn put_place(&mut self, extract: &Extract, term: i64, place: Option<String>) {
+    pub(super) fn put_place(&mut self, key: i32, term: i64, place: Option<String>) {
         if !self.is_joining {
-            let key = extract.key;
             self.entry.words.push(Word {
                 term,
                 key,
