@@ -47,7 +47,7 @@ impl ContainedColumns {
         (std::mem::take(&mut self.columns.words), std::mem::take(&mut self.columns.units))
     }
 
-    /// Binds the arguments of [`write`], for containers with these row ids.
+    /// Binds the arguments of [`write()`], for containers with these row ids.
     pub fn bind<'q>(&self, rids: &[i64], query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
         let containers: Vec<i64> = self.of.iter().map(|place| rids[*place]).collect();
         let own: Vec<i64> = containers
